@@ -24,6 +24,7 @@ from mlops_pipeline.config.monitoring import monitoring_schema
 from mlops_pipeline.config.pipeline import json_schema, load_settings
 from mlops_pipeline.config.release import release_schema
 from mlops_pipeline.config.serving import serving_schema
+from mlops_pipeline.config.tree import BoundedLoader
 from mlops_pipeline.errors import PipelineError, one_line, without_secrets
 from mlops_pipeline.files import replacing, text_of, write_text
 from mlops_pipeline.layout import DVC_FILE, files_of, fixed_part, layout_of
@@ -222,7 +223,7 @@ def upgrade(project: Path) -> tuple[list[Change], list[str]]:
         raise PipelineError(f"{project}: is the package's own project: `mlops render` keeps its files current")
     written, others = _written(project), _others(project)
     changes, notes = [], []
-    for path, after in _current(project, is_made_by_us=_is_made_by_us(written)):
+    for path, after in _current(project, is_made_by_us=_is_made_by_us(project)):
         shown, place = path, project / path
         before = text_of(place) if place.is_file() else ""
         if not before and path in written and not place.exists():
@@ -243,16 +244,20 @@ def write(project: Path, changes: list[Change]) -> None:
     if marker.is_file():
         known = [*OURS, *_schemas(), RELEASE]
         there = {path: text_of(project / path) for path in known if (project / path).is_file()}
-        taken, now = {change.shown for change in changes}, dict(_current(project, is_made_by_us=_is_made_by_us(written)))
+        taken, now = {change.shown for change in changes}, dict(_current(project, is_made_by_us=_is_made_by_us(project)))
         # What somebody else has put where one of ours would be stays theirs; settings are never written over.
         ours = {path for path, text in there.items() if path in taken or path == RELEASE or text == now.get(path)}
         kept = {path: _digest(there[path]) for path in ours if path in taken or path not in written}
         write_text(marker, _marked_with(text_of(marker), {**written, **kept}))
 
 
-def _is_made_by_us(written: Mapping[str, str]) -> bool:
-    """Whether `mlops new` has made the project: the marker of one that it has not may name schemas that an upgrade wrote."""
-    return not written.keys().isdisjoint(OURS)
+def _is_made_by_us(project: Path) -> bool:
+    """Whether `mlops new` has made the project, whose marker says so: by which files one names nothing can be told.
+
+    Upgrades note schemas that they wrote into other projects, and older ones noted a Makefile of the user's there.
+    """
+    marker = project / MARKER
+    return marker.is_file() and text_of(marker).startswith(_MADE)
 
 
 def _current(project: Path, *, is_made_by_us: bool) -> Iterator[tuple[str, str]]:
@@ -348,8 +353,9 @@ def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()
 
 
-_MARKER_HEAD = """\
-# Written by `mlops new`: by these digests `mlops upgrade` knows which of its files you have changed since.
+_MADE = "# Written by `mlops new`"
+_MARKER_HEAD = f"""\
+{_MADE}: by these digests `mlops upgrade` knows which of its files you have changed since.
 # A line `configuration: configs/mine.yaml` says which pipeline commands mean, where it is not configs/training_config.yaml.
 """
 
@@ -368,7 +374,7 @@ def _marked_with(text: str, digests: dict[str, str]) -> str:
 
 def _written(project: Path) -> dict[str, str]:
     try:
-        content = yaml.safe_load(text_of(project / MARKER))
+        content = yaml.load(text_of(project / MARKER), Loader=BoundedLoader)  # noqa: S506  # a safe loader, with one check more
     except FileNotFoundError:
         return {}
     except yaml.YAMLError as error:

@@ -95,13 +95,14 @@ UPGRADE = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade:
     [
         (UPGRADE, [400]),
         (b"this is no HTTP\r\n\r\n", [400]),
+        (b"GET /ping HTTP/1.1\r\n\r\n", [400]),
         (b"GET /ping HTTP/1.1\r\nX-", [408]),
         (b"GET /ping HTTP/1.1\r\nX-Long: " + b"x" * 600_000, [431]),
         (TO_PREDICT + b"Transfer-Encoding: chunked\r\n\r\nno number\r\n", [400]),
         (TO_PREDICT + b"Content-Length: 100\r\n\r\n{", [408]),
         (PING * 2, [200, 200]),
     ],
-    ids=["upgrade", "no HTTP", "half a head", "a long head", "a wrong chunk", "half a body", "two more"],
+    ids=["upgrade", "no HTTP", "no host", "half a head", "a long head", "a wrong chunk", "half a body", "two more"],
 )
 @pytest.mark.parametrize("end", [False, True], ids=["open", "half-closed"])
 def test_what_follows_a_request_on_its_connection_takes_no_answer_away(

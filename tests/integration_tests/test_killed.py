@@ -97,6 +97,7 @@ MOMENTS = [
     ("registry.champion", "make_champion", "RegistryWriter", 1, False),
     ("registry.champion", "publish", "RegistryWriter", 1, True),
     ("registry.champion", "publish", "RegistryWriter", 1, False),
+    ("registry.download", "swap", "", 2, True),  # the copy that is to be best_model is made, and not in its place
     ("pipeline.cache", "commit", "Cache", 6, True),
     ("dvc.utils.serialize._yaml", "_dump", "", 1, True),
     ("dvc.utils.serialize._yaml", "_dump", "", 2, True),
@@ -114,6 +115,7 @@ def test_a_kill_anywhere_leaves_nothing_that_the_next_run_does_not_mend(
     killed_run(project, module, name, owner=owner, call=call, before=before)
     run(project)
     assert outcome(project) == undisturbed
+    assert {path.name for path in (project.folder / "models/registry").iterdir()} <= {"best_model", "MODEL_CARD.md", ".lock", ".gitkeep"}
     assert registered(project) == [("1", ["champion"])]
     assert project.run().stdout.count("up to date") == 6
 

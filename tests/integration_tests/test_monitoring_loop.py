@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from mlops_pipeline.alerts.alert import moment
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import AlertFired, AlertResolved, Event, RetrainingDecided, RetrainingEnded, Warned, WindowCounted, ignored
 from mlops_pipeline.layout import sqlite_path
-from mlops_pipeline.monitoring import face, job, retraining
+from mlops_pipeline.monitoring import cutting, face, job, retraining
 from mlops_pipeline.monitoring.job import Ran, run
 from mlops_pipeline.monitoring.judging import STOP, judge
 from mlops_pipeline.monitoring.labels import add_labels
@@ -65,10 +66,20 @@ def recorded(registered: Project, tmp_path_factory: pytest.TempPathFactory) -> R
 
 
 def record_windows(registered: Project, folder: Path) -> Recorded:
-    """Three windows of a real server's record, and one request that was refused, which came when the second was full."""
+    """Three windows of a real server's record, in one file, and one request that was refused, which came when the second was full."""
     folder.mkdir(exist_ok=True)
     shutil.copytree(registered.folder, folder / "project")
     project = Project(folder / "project", folder / "project/pipeline.yaml")
+    came = _asked_in_windows(project, folder)
+    if len(list((folder / "served/records").glob("*.sqlite"))) > 1:  # midnight has passed meanwhile: each day has a file of its own
+        shutil.rmtree(folder / "served")
+        came = _asked_in_windows(project, folder)
+    pl.DataFrame(came, schema=["id", "late"], orient="row").write_csv(folder / "labels.csv")
+    return Recorded(project, folder / "served/serving.yaml", folder / "labels.csv")
+
+
+def _asked_in_windows(project: Project, folder: Path) -> list[tuple[str, int]]:
+    """The label of each row that a server has recorded, by its id."""
     came = []
     with serving(project, folder / "served") as server:
         for window in range(WINDOWS):
@@ -81,8 +92,7 @@ def record_windows(registered: Project, folder: Path) -> Recorded:
                 came += list(zip(names, (1 - late if window == WINDOWS - 1 else late).to_list(), strict=True))
             if window == 1:
                 assert post(f"{server.url}/predict", {"records": [{"size": "no number"}]})[0] == 422
-    pl.DataFrame(came, schema=["id", "late"], orient="row").write_csv(folder / "labels.csv")
-    return Recorded(project, folder / "served/serving.yaml", folder / "labels.csv")
+    return came
 
 
 def ask(url: str, body: dict[str, Any]) -> None:
@@ -332,9 +342,9 @@ def test_quality_is_told_with_the_version_that_it_is_of(recorded: Recorded, tmp_
 def test_of_a_window_that_has_not_ended_nothing_is_read(recorded: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked, read = list[Any](), job.requests_of
     monkeypatch.setattr(job, "requests_of", lambda store, **of: asked.append(of["until"]) or read(store, **of))
-    config = settings_in(tmp_path, recorded, windows={"every": "1y", "settle_s": 0})
+    config = settings_in(tmp_path, recorded, windows={"every": "100y", "settle_s": 0})  # no clock turns one over while this runs
     once(config)
-    assert [(until.month, until.day, until.hour) for until in asked] == [(1, 1, 0)]
+    assert asked == [datetime(1970, 1, 1, tzinfo=UTC) + cutting.TICK]
     with watching(config) as (_, state):
         assert not state.windows()
 

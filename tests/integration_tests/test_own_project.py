@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -294,12 +295,16 @@ def test_what_the_user_had_before_ours_stays_the_users_however_often_an_upgrade_
     assert makefile.read_text() == "run:\n\techo mine\n"
 
 
-def test_a_project_that_is_not_ours_gets_no_makefile_and_keeps_its_own_stages(tmp_path: Path) -> None:
+@pytest.mark.parametrize("noted", [False, True], ids=["as it was", "after an older upgrade"])
+def test_a_project_that_is_not_ours_gets_no_makefile_and_keeps_its_own_stages(noted: bool, tmp_path: Path) -> None:
+    """Older upgrades noted the user's Makefile as ours, and the next would have written over it."""
     project = make_project(tmp_path / "theirs")
     (project.folder / "configs").mkdir()
     project.config.rename(project.folder / PIPELINE)
-    (project.folder / ".mlops.yaml").write_text(f"configuration: {PIPELINE}\n")
-    (project.folder / "Makefile").write_text("run:\n\techo mine\n")
+    makefile = "run:\n\techo mine\n"
+    digests = {"files": {"Makefile": hashlib.sha256(makefile.encode()).hexdigest()}}
+    (project.folder / ".mlops.yaml").write_text(f"configuration: {PIPELINE}\n" + (yaml.safe_dump(digests) if noted else ""))
+    (project.folder / "Makefile").write_text(makefile)
     (project.folder / "dvc.yaml").write_text("stages: {theirs: {cmd: make theirs}}\n")
     ours = ("configs/training_config.schema.json", ".gitignore", PIPELINE, "mlops.lock")
     assert mine(project.folder) == {**dict.fromkeys(ours, False), "dvc.yaml": True}

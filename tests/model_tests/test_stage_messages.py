@@ -14,6 +14,7 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.files import read_json
 from mlops_pipeline.layout import layout_of
 from mlops_pipeline.pipeline.definition import STAGES
+from mlops_pipeline.pipeline.stages.ingest import ingest
 from mlops_pipeline.pipeline.stages.validate import validate
 from mlops_pipeline.scaffold import settings_for_table
 from tests.conftest import put_empty_store
@@ -58,6 +59,22 @@ def test_a_broken_limit_of_the_configuration_is_told_with_its_key_and_file(case:
     assert ("or go on all the same with validate.on_failure: warn" in said) == (case not in ALWAYS_STOP)
     assert "widen" not in said
     assert remedy in read_json(layout.validation_json)["failures"][0]["remedy"]
+
+
+def test_validation_says_a_class_as_its_owner_writes_it_and_as_the_evaluation_does(tmp_path: Path) -> None:
+    config, source = tmp_path / "pipeline.yaml", tmp_path / "table.csv"
+    words = ["yes" if n == 0 else "no" for n in range(ROWS)]
+    pl.DataFrame({**FAIR, "late": words}).write_csv(source)
+    settings = settings_for_table(source, "late", "small", validate={"on_failure": "stop"})
+    assert settings.dataset.columns["late"].kind == "boolean"
+    layout = layout_of(settings, config, tmp_path)
+    ingest(settings, layout, quiet())
+    with pytest.raises(PipelineError, match=r"add rows of class yes, or lower validate\.min_class_share"):
+        validate(settings, layout, quiet())
+    report = read_json(layout.validation_json)
+    assert report["target"] == {"no": ROWS - 1, "yes": 1}
+    assert report["failures"][0]["seen"] == "yes: 0.50%"
+    assert ">yes</bdi>" in layout.validation_html.read_text()
 
 
 def test_a_value_outside_the_schema_still_points_to_the_schema(tmp_path: Path) -> None:

@@ -268,3 +268,26 @@ def test_jenkins_runs_make_targets_alone_and_sends_no_statistics() -> None:
     assert [line.split()[0] for line in lines] == ["make"] * len(lines)
     assert {"setup-dev", "check", "run", "test"} == {line.split()[1] for line in lines} <= targets
     assert dict(re.findall(r"^ +([A-Z_]+) = '(.+)'$", text, re.MULTILINE)).items() >= QUIET.items()
+
+
+def test_a_runtime_is_asked_past_python_however_many_runs_see_to_it_at_once(tmp_path: Path) -> None:
+    runc, runtime = tmp_path / "runc", tmp_path / "runtime"
+    runc.write_text('#!/bin/sh\necho "runc $*"\n')
+    shim = f'#!/usr/bin/env python3\nimport os, sys\nprint("Python", flush=True)\nos.execv("{runc}", ["runc", *sys.argv[1:]])\n'
+    runtime.write_text(shim)
+    for program in (runc, runtime):
+        program.chmod(0o755)
+
+    def said(word: str) -> str:
+        return command(str(runtime), word, "one").stdout
+
+    assert (said("state"), said("create")) == ("Python\nrunc state one\n", "Python\nrunc create one\n")
+    for _ in range(2):
+        runs = [subprocess.Popen([REPOSITORY / ".ci/ask-runc-itself", runtime]) for _ in range(8)]
+        assert [run.wait(60) for run in runs] == [0] * 8
+        assert (said("state"), said("create")) == ("runc state one\n", "Python\nrunc create one\n")
+    assert (tmp_path / "runtime.py").read_text() == shim
+    assert {path.name for path in tmp_path.iterdir()} == {"runc", "runtime", "runtime.py"}
+    for nothing in ("", str(tmp_path / "none"), str(runc)):
+        assert command(str(REPOSITORY / ".ci/ask-runc-itself"), nothing).returncode == 0
+    assert runc.read_text().startswith("#!/bin/sh\necho")

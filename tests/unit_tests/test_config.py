@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,12 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
+from mlops_pipeline.config.experiment import load_experiment
+from mlops_pipeline.config.monitoring import load_monitoring
 from mlops_pipeline.config.pipeline import Settings, feature_columns, json_schema, load_settings, settings_of, tracking_uri, tuning_metric
+from mlops_pipeline.config.release import load_releases
 from mlops_pipeline.config.serving import load_serving
-from mlops_pipeline.config.tree import in_yaml
+from mlops_pipeline.config.tree import in_yaml, mapping_of
 from mlops_pipeline.errors import PipelineError
 from tests.conftest import REPOSITORY, SMALL_SETTINGS
 from tests.unit_tests.workshop import assert_one_line, content_with, layout_in, settings_with
@@ -158,12 +162,52 @@ def test_the_first_mistake_is_told_and_the_others_are_named() -> None:
     assert_one_line(caught.value, "seed = -1", "(see to train.threads, onnx.tolerance too)")
 
 
+def repeated(levels: int, each: str = "- *{0}\n" * 10, first: str = "- ha\n") -> str:
+    """Lists of ten of the list before, as many levels deep."""
+    lines = [f"l0: &l0\n{first}"]
+    return "".join([*lines, *(f"l{k}: &l{k}\n" + each.format(f"l{k - 1}") for k in range(1, levels))])
+
+
+LAUGHS = {
+    "lists": repeated(30),
+    "mappings": repeated(30, "  a: *{0}\n  b: *{0}\n  c: *{0}\n  d: *{0}\n", "  a: ha\n"),
+    "merged mappings": repeated(30, "  <<: [*{0}, *{0}, *{0}, *{0}]\n", "  a: ha\n"),
+    "very many levels": repeated(3000, "- *{0}\n- *{0}\n"),
+}
+
+
+@pytest.mark.parametrize("text", LAUGHS.values(), ids=LAUGHS)
+@pytest.mark.parametrize("load", [load_settings, load_serving, load_monitoring, load_releases, load_experiment])
+def test_aliases_that_would_be_read_as_millions_of_values_are_told_in_one_line(
+    load: Callable[[Path], object], text: str, tmp_path: Path
+) -> None:
+    """Each file has few lines, and whoever goes through what it says comes to no end."""
+    config = tmp_path / "settings.yaml"
+    config.write_text(text)
+    with pytest.raises(PipelineError) as caught:
+        load(config)
+    assert_one_line(caught.value, str(config), "is not valid YAML: line ", "(*NAME)", "more than 100,000 values")
+
+
+def test_a_value_may_be_repeated_by_its_name_as_often_as_anybody_needs(tmp_path: Path) -> None:
+    listed = [f"c{k}" for k in range(200)]
+    text = f"listed: &all [{', '.join(listed)}]\nagain: [{', '.join(['*all'] * 400)}]\n"
+    assert mapping_of(text, "a.yaml", "")["again"] == [listed] * 400
+    written_out = "values:\n" + "- 1\n" * 150_000
+    assert len(mapping_of(written_out, "a.yaml", "")["values"]) == 150_000
+
+
 TEXTS = {
     "bare date": ("name: x\nsplit: {kind: time, test_from: 2024-03-10}\n", ("split.test_from = 2024-03-10", "in quotes")),
     "bare date in a list": ("a: [1, 2024-03-10]\n", ("a.1 = 2024-03-10", "in quotes")),
     "key given twice": ("seed: 1\nname: x\nseed: 2\n", ("key 'seed' is given twice", "line 3")),
     "nested key given twice": ("gate: {worst_slice: 1, worst_slice: 2}\n", ("key 'worst_slice' is given twice", "line 1")),
     "a tab": ("name: x\ngate:\n\tskew: true\n", ("is not valid YAML: line 3, column 1: ", "indent it by blanks, not by a tab")),
+    "what is nested too deep": (f"gate: {'[' * 200}{']' * 200}\n", ("is not valid YAML: line 1, column 1", "more than 100 deep")),
+    "what is nested too deep by its names": (
+        "l0: &l0 [a]\n" + "".join(f"l{k}: &l{k} {'[' * 90}*l{k - 1}{']' * 90}\n" for k in range(1, 9)),
+        ("is not valid YAML: line 3, column ", "more than 100 deep"),
+    ),
     "what holds itself": ("gate: &g {rules: *g}\n", ("is not valid YAML", "holds itself", "*NAME")),
     "not YAML": ("a: [1,\nb: {\n", ("is not valid YAML", "line")),
     "a list": ("- 1\n- 2\n", ("holds no mapping", "mlops init")),

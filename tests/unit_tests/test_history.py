@@ -4,13 +4,22 @@ from __future__ import annotations
 
 import json
 import re
+from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
-from mlops_pipeline.monitoring.history import heat, page, picture
+import pytest
+import yaml
+
+from mlops_pipeline.monitoring.history import heat, page, page_of, picture
 from mlops_pipeline.monitoring.measured import ColumnDrift, Measured, TextDrift
 from mlops_pipeline.monitoring.state import WatchState, Window, state_at
+from mlops_pipeline.monitoring.status import status
+from mlops_pipeline.monitoring.watched import watched
+from tests.integration_tests.test_serving_source import answering
+from tests.unit_tests.workshop import content_with
 
 DAY = 86_400.0
 BEGIN = datetime(2013, 4, 1, tzinfo=UTC).timestamp()
@@ -127,3 +136,30 @@ def test_columns_that_drift_most_stand_first(tmp_path: Path) -> None:
 def test_before_any_window_the_page_says_what_to_do() -> None:
     told = page("Watch of flights", "roc_auc", {"champion": []}, {"champion": {}}, (), (), {"known": 0, "unmatched": 0}, NOW)
     assert "mlops monitor run --close" in told
+
+
+@pytest.mark.parametrize("has", ["no answer", "no version"])
+def test_a_page_asks_the_registry_once_however_many_versions_it_shows(has: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of one that is away each answer is long waited for; the next page asks again."""
+    monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
+    asked: list[str] = []
+
+    def answer(request: Any) -> tuple[int, dict[str, str], bytes]:
+        asked.append(request.path)
+        return (503, {}, b"") if has == "no answer" else (404, {}, b'{"error_code": "RESOURCE_DOES_NOT_EXIST"}')
+
+    with answering(answer) as port, closing(state_at(tmp_path / "state.sqlite")) as state:
+        (tmp_path / ".dvc").mkdir()
+        (tmp_path / "pipeline.yaml").write_text(yaml.safe_dump(content_with(registry={"uri": f"http://127.0.0.1:{port}"})))
+        (tmp_path / "serving.yaml").write_text("pipeline: pipeline.yaml\nmodels: {champion: champion, second: champion}\n")
+        (tmp_path / "monitoring.yaml").write_text("serving: serving.yaml\nmodels: [champion, second]\n")
+        kept(state)
+        with state.writing():
+            state.add("second", "3", (BEGIN, BEGIN + DAY), 1, Measured(rows=1, labels=0, figures={"rows": 1.0}), b"", 0, BEGIN)
+        watch = watched(tmp_path / "monitoring.yaml")
+        for times in (1, 2):
+            assert " in the held-out rows" not in page_of(watch, state)
+            assert len(asked) == times, asked
+        asked.clear()
+        assert [each["windows"] for each in status(watch, state)["models"].values()] == [9, 1]
+        assert len(asked) <= 2, "of the versions, and of the one that waits for approval"

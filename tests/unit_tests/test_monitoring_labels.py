@@ -124,6 +124,17 @@ def test_a_clock_that_is_late_loses_no_label_that_names_its_row(state: WatchStat
     assert [is_for(by_id, by_id.received + late) for late in (0, 600)] == [True, False]
 
 
+def test_labels_that_are_of_no_window_yet_are_counted(state: WatchState, tmp_path: Path) -> None:
+    assert state.label_counts() == {"known": 0, "unmatched": 0}
+    add(state, tmp_path, "id,late\n1,0\n2,0\n3,1\n4,1\n")
+    with state.writing():
+        state.match(1, {1, 2})
+        state.match(2, {2, 3})
+    assert state.label_counts() == {"known": 4, "unmatched": 1}
+    add(state, tmp_path, "id,late\n2,1\n")  # another word on what was matched is a label of its own
+    assert state.label_counts() == {"known": 4, "unmatched": 2}
+
+
 def test_labels_are_handed_over_a_bounded_number_at_a_time(state: WatchState, tmp_path: Path) -> None:
     add(state, tmp_path, "id,late\n" + "".join(f"{name},1\n" for name in "abcde"))
     assert [[label.name for label in part] for part in state.labels_in_parts(1, 0, most=2)] == [["b", "c"], ["d", "e"]]

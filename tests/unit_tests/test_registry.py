@@ -5,9 +5,11 @@ from __future__ import annotations
 import base64
 import json
 import re
+import socket
 import sqlite3
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,21 +18,32 @@ from typing import Any
 import pytest
 
 from mlops_pipeline.config.pipeline import settings_of
-from mlops_pipeline.errors import PipelineError, one_line
+from mlops_pipeline.errors import PipelineError, ServiceAway, one_line
 from mlops_pipeline.events import Event
 from mlops_pipeline.layout import Layout, layout_of, sqlite_path, sqlite_uri
 from mlops_pipeline.registry import reader
 from mlops_pipeline.registry.admission import IDENTITY_TAG, PASSED_TAG
 from mlops_pipeline.registry.artifacts import artifact_root, bring_home, near, needs_of
 from mlops_pipeline.registry.champion import RegistryWriter
-from mlops_pipeline.registry.download import Origin, Unfit, fetch
+from mlops_pipeline.registry.download import Origin, Unfit, alone_beside, fetch, keep, put_copy
+from mlops_pipeline.registry.lock import store_lock
 from mlops_pipeline.registry.provenance import environment_facts
 from mlops_pipeline.registry.reader import NotThere, RegisteredModel, RegistryUnreachable, stored_versions
 from mlops_pipeline.registry.rest import is_at, opened, told
-from mlops_pipeline.registry.runs import Tracking, answers, refuse_what_is_known_to_fail
-from mlops_pipeline.registry.versions import CHAMPION, CONTENT_TAG, EVALUATED_TAG, GATE_TAG, HISTORY_TAG, LATENCY_TAG, Version
+from mlops_pipeline.registry.runs import Tracking, answers, open_client, refuse_what_is_known_to_fail
+from mlops_pipeline.registry.versions import (
+    CHAMPION,
+    CONTENT_TAG,
+    EVALUATED_TAG,
+    GATE_TAG,
+    HISTORY_TAG,
+    LATENCY_TAG,
+    Version,
+    content_digest,
+)
 from tests.conftest import SMALL_SETTINGS
 from tests.integration_tests.test_serving_source import answering
+from tests.unit_tests.workshop import assert_one_line
 
 
 @pytest.fixture(autouse=True)
@@ -198,6 +211,54 @@ def test_a_run_that_will_need_boto3_asks_for_it_before_its_first_stage(
 def test_a_store_that_does_not_answer_yet_stops_no_run(tmp_path: Path) -> None:
     for tracking in ({}, {"uri": "http://127.0.0.1:1"}, {"uri": f"sqlite:///{tmp_path}/none.db"}):
         refuse_what_is_known_to_fail(*pipeline(tmp_path / "project", tracking=tracking))
+
+
+@pytest.mark.parametrize("of", ["tracking", "registry"])
+def test_a_database_that_is_away_is_told_of_in_seconds_and_not_waited_for(of: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One behind a firewall takes connections and never says a word."""
+    monkeypatch.setattr("mlops_pipeline.registry.lock.TIMEOUT_S", 2)  # the least that the library takes
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        address = f"postgresql+psycopg://ann:hunter2@127.0.0.1:{silent.getsockname()[1]}/mlflow"
+        monkeypatch.setenv("MLFLOW_TRACKING_URI" if of == "tracking" else "MLFLOW_REGISTRY_URI", address)
+        with pytest.raises(ServiceAway, match="PostgreSQL does not answer") as caught:
+            open_client(*pipeline(tmp_path / "project"))
+        with pytest.raises(ServiceAway), store_lock(address, pipeline(tmp_path / "project")[1]):
+            pass
+    assert_one_line(caught.value, "postgresql+psycopg://…@127.0.0.1:", f"{of}.uri (MLFLOW_{of.upper()}_URI)")
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_registry_that_is_another_server_and_away_is_told_of_at_once(tmp_path: Path) -> None:
+    """MLflow would ask it again and again for minutes."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    with pytest.raises(ServiceAway) as caught:
+        open_client(*pipeline(tmp_path / "project", registry={"uri": f"http://127.0.0.1:{port}"}))
+    assert_one_line(caught.value, f"http://127.0.0.1:{port}: the registry does not answer", "registry.uri or MLFLOW_REGISTRY_URI")
+
+
+# ---------------------------------------------------------------------------------------------------- copies of versions
+
+
+def test_what_a_kill_has_left_of_a_copy_goes_with_the_next_one_and_copies_at_once_harm_none(tmp_path: Path) -> None:
+    model, place = tmp_path / "model", tmp_path / "registry/best_model"
+    (model / "onnx").mkdir(parents=True)
+    for name in ("MLmodel", "training.json", "evaluation.json", "expected.json", "onnx/model.onnx"):
+        (model / name).write_text("{}")
+    for left in (".best_model.4194304", ".best_model.old", ".another.4194304"):
+        (tmp_path / "registry" / left).mkdir(parents=True)
+        (tmp_path / "registry" / left / "MLmodel").write_text("half")
+
+    def copy(_: int) -> None:
+        with alone_beside(place):
+            put_copy(model, place)
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(copy, range(16)))
+        list(pool.map(lambda _: keep(model, tmp_path / "versions/abc"), range(16)))
+    assert {path.name for path in place.parent.iterdir()} == {".lock", ".another.4194304", "best_model"}
+    assert {path.name for path in (tmp_path / "versions").iterdir()} == {".lock", "abc"}
+    assert content_digest(place) == content_digest(tmp_path / "versions/abc") == content_digest(model)
 
 
 # ---------------------------------------------------------------------------------------------------- refusals, passwords

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import copy
+import re
 import shlex
 import sys
 from collections.abc import Callable
@@ -146,6 +147,28 @@ def test_the_nightly_run_names_the_template_and_lets_no_second_one_begin(templat
     assert cron["concurrencyPolicy"] == "Forbid"
     assert cron["workflowSpec"]["workflowTemplateRef"]["name"] == template["metadata"]["name"]
     assert cron["schedules"] == ["0 3 * * *"]
+
+
+def test_a_pipeline_of_any_name_has_one_of_its_own_that_argo_takes(tmp_path: Path) -> None:
+    names = [
+        "small",
+        "x" * 38,
+        "x" * 39,
+        "customer_churn.prediction-of-the-whole-year-2024_a",
+        "customer_churn.prediction-of-the-whole-year-2024_b",
+    ]
+    found = []
+    for name in names:
+        settings = settings_with(name=name)
+        made = [yaml.safe_load(file.text)["metadata"] for file in rendered(settings, layout_in(tmp_path, settings), "argo")]
+        found.append(made[0]["name"])
+        assert made[1]["name"] == f"{made[0]['name']}-nightly"
+        assert len(made[1]["name"]) <= 52, "Argo refuses a longer one"
+        for metadata in made:
+            assert re.fullmatch(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?", metadata["name"])
+            assert len(metadata["labels"]["app.kubernetes.io/instance"]) <= 63
+    assert found[:2] == ["mlops-small", f"mlops-{'x' * 38}"]
+    assert len(set(found)) == len(names)
 
 
 @pytest.mark.parametrize("version", ["1.33", "1.35"])

@@ -80,6 +80,12 @@ def test_a_list_is_taken_apart_and_empty_documents_are_nothing(tmp_path: Path) -
         ("kind: ConfigMap\nmetadata: {name: a}", "m.yaml: document 1: apiVersion is missing: add it"),
         ("apiVersion: v1\nkind: ConfigMap", "m.yaml: document 1: metadata.name is missing"),
         ("a: [", "m.yaml: is not valid YAML"),
+        ("apiVersion: v1\nkind: A\nmetadata: &m {name: a, annotations: *m}", "m.yaml: is not valid YAML: something in it holds itself"),
+        (
+            "apiVersion: v1\nkind: A\nmetadata: {name: a}\nl0: &l0 [a]\n"
+            + "".join(f"l{k}: &l{k} [{', '.join([f'*l{k - 1}'] * 10)}]\n" for k in range(1, 30)),
+            "m.yaml: is not valid YAML: its aliases (*NAME) make more than 100,000 values of it",
+        ),
         ("- 1", "m.yaml: document 1: holds no mapping"),
         ("{apiVersion: apps/v1, kind: Deployment, metadata: {name: a}}", "document 1: spec.template is missing"),
         ("{apiVersion: apps/v1, kind: Deployment, metadata: {name: a}, spec: {template: {spec: {}}}}", "containers is missing"),
@@ -272,6 +278,35 @@ def test_a_value_under_a_telling_name_is_in_no_difference(name: str, twice: bool
         assert not any("hunter" in line for line in lines)
     plain = [{"name": "LEVEL", "value": "info"}, {"name": "LEVEL", "value": "debug"}]
     assert changes({"env": plain[:1]}, {"env": plain[1:]}) == ["env[LEVEL].value: info → debug"]
+
+
+def test_a_variable_of_a_telling_name_in_a_config_map_is_in_no_difference() -> None:
+    def config(**data: str) -> dict[str, Any]:
+        return {"kind": "ConfigMap", "data": data}
+
+    old, new = config(DB_PASSWORD="hunter1", LEVEL="info"), config(DB_PASSWORD="hunter2", LEVEL="debug")
+    assert changes(old, new) == ["data.DB_PASSWORD: changed", "data.LEVEL: info → debug"]
+    assert changes({"kind": "ConfigMap"}, new) == ['data: added {"DB_PASSWORD": "…", "LEVEL": "debug"}']
+    assert changes(config(), config(API_TOKEN="hunter1")) == ["data.API_TOKEN: added"]
+    assert changes({"s": {"secretName": "a", "key": "b"}}, {"s": {"secretName": "c", "key": "b"}}) == ["s.secretName: a → c"]
+
+
+def test_a_password_among_a_containers_arguments_is_in_no_difference() -> None:
+    def container(*args: str) -> dict[str, Any]:
+        return {"containers": [{"name": "server", "args": list(args)}]}
+
+    lines = changes(container("--port=1", "--token=hunter1"), container("--port=2", "--token=hunter2"))
+    assert lines == ["containers[server].args[0]: --port=1 → --port=2", "containers[server].args[1]: --token=… → --token=…"]
+    assert "hunter" not in str(changes({}, container("--api-key=hunter1")))
+
+
+@pytest.mark.parametrize("number", [0, 1])
+def test_a_truth_and_a_number_differ_however_deep_they_stand(number: int) -> None:
+    truth = bool(number)
+    for deep, where in ((lambda v: v, "a"), (lambda v: {"b": {"c": v}}, "a.b.c"), (lambda v: [v], "a[0]")):
+        shown = f"{where}: {number} → {json.dumps(truth)}"
+        assert changes({"a": deep(number)}, {"a": deep(truth)}) == [shown]
+        assert changes({"a": deep(truth)}, {"a": deep(truth)}) == []
 
 
 def test_a_login_in_an_address_is_in_no_difference() -> None:

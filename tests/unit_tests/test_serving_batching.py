@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from hypothesis import strategies as st
 
 from mlops_pipeline.inference.faults import Refused
 from mlops_pipeline.inference.signature import Rows
+from mlops_pipeline.serving import computing
 from mlops_pipeline.serving.batching import Batcher, Queue
 
 
@@ -201,3 +203,38 @@ def test_a_request_of_long_texts_takes_turns_with_small_ones_and_stops_when_nobo
         assert batcher.queue.rows == 0
 
     run(body, predict, weigh=weigh)
+
+
+# -------------------------------------------------------------------------------------------------- features of raw rows
+
+
+def test_rows_that_are_refused_after_a_long_time_are_computed_beside_the_loop_the_next_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As of raw rows whose last one is at fault; what is refused at once says nothing of those that are not."""
+    clock, threads = [0.0], list[threading.Thread]()
+    monkeypatch.setattr(computing, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+
+    def work(seconds: float, *, fails: bool) -> Callable[[], Rows]:
+        def done() -> Rows:
+            threads.append(threading.current_thread())
+            clock[0] += seconds
+            if fails:
+                raise ValueError("the last row")
+            return rows(1)
+
+        return done
+
+    async def body() -> None:
+        computation = computing.Computation(Queue(asyncio.get_running_loop(), rows=100, deadline_s=1e9))
+        try:
+            for seconds in (1.0, 0.0, 0.0):
+                with pytest.raises(ValueError, match="the last row"):
+                    await computation.of(work(seconds, fails=True), 1, 0.0)
+            for _ in range(100):
+                await computation.of(work(0.0, fails=False), 1, 0.0)
+        finally:
+            computation.close()
+
+    asyncio.run(body())
+    own = threading.current_thread()
+    assert [thread is own for thread in threads[:4]] == [True, False, False, False]
+    assert threads[-1] is own, "once they are quick, they are computed at once again"

@@ -18,9 +18,9 @@ from hypothesis import strategies as st
 from mlops_pipeline.contract.dialect import Dialect, numbered
 from mlops_pipeline.contract.label import Target
 from mlops_pipeline.contract.spec import Column, Contract
-from mlops_pipeline.inference.faults import Refused
+from mlops_pipeline.inference.faults import Notice, Refused, first_of, more_columns
 from mlops_pipeline.inference.frames import judged
-from mlops_pipeline.inference.signature import Length, Lengths, Rows, Signature
+from mlops_pipeline.inference.signature import Length, Lengths, Rows, Signature, extra_columns
 from mlops_pipeline.serving.answer import in_header
 from mlops_pipeline.serving.protocol import open_inference
 from mlops_pipeline.serving.protocol.invocations import Invocations
@@ -382,9 +382,25 @@ def test_of_many_columns_that_are_none_of_the_models_some_are_named_and_all_are_
         assert sum(one.rows for one in notices if one.reason == "extra_column") == 60_000
         said = told(notices)
         assert (said[0]["reason"], said[0]["column"]) == ("outside_training", "weight")
-        assert (said[1]["rows"], said[1]["detail"]) == (59_962, "29,981 more columns are none of the model's: they were ignored")
+        assert (said[1]["rows"], said[1]["detail"]) == (59_964, "29,982 more columns are none of the model's: they were ignored")
         assert [one["column"] for one in said[2:]] == [f"x{number:05}" for number in range(18)]
-        assert json.loads(in_header(notices))[0] == {"reason": "outside_training", "column": "weight", "rows": 2}
+        header = json.loads(in_header(notices))
+        assert header[0] == {"reason": "outside_training", "column": "weight", "rows": 2}
+        assert (len(said), len(header)) == (20, 10)
+        for shown in (said, header):
+            assert sum(one["rows"] for one in shown if one["reason"] == "extra_column") == 60_000
+
+
+@pytest.mark.parametrize(("extra", "values"), [(20, 1), (19, 3), (3, 25), (1, 20), (2, 19), (20, 0), (0, 25)])
+def test_no_column_is_ignored_without_a_word_however_much_else_there_is_to_say(extra: int, values: int) -> None:
+    of_values = [Notice("outside_training", f"v{k}", 1, "far") for k in range(values)]
+    said = first_of([*extra_columns({f"x{k}": 1 for k in range(extra)}), *of_values], 20)
+    assert len(said) == min(20, extra + values)
+    ignored = [one for one in said if one.reason == "extra_column"]
+    assert sum(one.columns for one in ignored) == sum(one.rows for one in ignored) == extra
+    counted = [one.detail for one in ignored if not one.column]
+    named = sum(bool(one.column) for one in ignored)
+    assert counted == ([] if named == extra else [more_columns(extra - named, 0).detail])
 
 
 def test_a_header_of_one_name_many_times_is_numbered_as_training_numbered_it() -> None:

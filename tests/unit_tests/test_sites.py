@@ -72,6 +72,30 @@ def test_prometheus_asks_by_the_pods_address_where_there_is_one(settings: dict[s
     assert (reason("metrics", settings=settings, host="10.244.0.17:8000") is None) == taken
 
 
+@pytest.mark.parametrize(
+    ("version", "hosts", "taken"),
+    [
+        ("1.1", (), False),
+        ("1.1", ("localhost",), True),
+        ("1.1", ("localhost", "localhost"), False),
+        ("1.0", (), True),
+        ("1.0", ("localhost", "evil.example"), False),
+    ],
+)
+def test_a_request_names_the_server_once_as_its_version_of_http_asks(version: str, hosts: tuple[str, ...], taken: bool) -> None:
+    """RFC 9112, 3.2; of two names a proxy may take one and this server the other."""
+    headers = [(b"host", host.encode()) for host in hosts]
+    request = request_of({"path": "/", "headers": headers, "http_version": version}, "1", "predict", "m", 99)
+    sites = Sites(Serving(**BEYOND))
+    for kind in ("predict", "ping"):
+        if taken:
+            sites.check(request, kind)
+        else:
+            with pytest.raises(Refused, match="one header Host") as refused:
+                sites.check(request, kind)
+            assert (refused.value.status, refused.value.reason) == (400, "malformed")
+
+
 OWN, SITES = {"host": "127.0.0.1:8000"}, {"allowed_origins": ["https://app.example.com"]}
 
 

@@ -17,6 +17,11 @@ NAME_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9_.-]*$"
 
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 
+MOST_REPEATED = 100_000
+"""Values that aliases of a YAML file may add to those that are written in it."""
+DEEPEST = 100
+"""How deep it may be nested: whatever goes through settings calls itself for each level."""
+
 
 class Frozen(BaseModel):
     """Base of every settings class: unknown keys are refused and nothing changes after reading."""
@@ -68,10 +73,6 @@ def mapping_of(text: str, origin: str, remedy: str) -> dict[str, Any]:
         raise PipelineError(f"{origin}: is not valid YAML: {_of_yaml(error, text)}") from error
     if not isinstance(content, dict):
         raise PipelineError(f"{origin}: holds no mapping: {remedy}")
-    if _holds_itself(content):
-        raise PipelineError(
-            f"{origin}: is not valid YAML: something in it holds itself: take the alias (*NAME) out of what it names (&NAME)"
-        )
     return content
 
 
@@ -84,11 +85,6 @@ def _of_yaml(error: yaml.YAMLError, text: str) -> str:
     tab = ": indent it by blanks, not by a tab" if line and "\t" in line[0][: len(line[0]) - len(line[0].lstrip())] else ""
     problem = one_line(" ".join(filter(None, (error.context, error.problem))))
     return f"line {mark.line + 1}, column {mark.column + 1}: {problem}{tab}"
-
-
-def _holds_itself(value: Any, above: frozenset[int] = frozenset()) -> bool:
-    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
-    return id(value) in above or any(_holds_itself(item, above | {id(value)}) for item in inner if isinstance(item, dict | list))
 
 
 def tree_of(tree: type[Tree], content: dict[str, Any], origin: str, at: tuple[str, ...] = ()) -> Tree:
@@ -114,7 +110,15 @@ def shown(value: Any) -> Any:
     return hidden(value) if isinstance(value, str) else value
 
 
-class _UniqueKeyLoader(yaml.CSafeLoader):
+class BoundedLoader(yaml.CSafeLoader):
+    """PyYAML's safe loader, which refuses what comes to no end, or to none soon, by aliases or depth, as any other mistake in a file."""
+
+    def construct_document(self, node: yaml.Node) -> Any:
+        _check_size(node)
+        return super().construct_document(node)
+
+
+class _UniqueKeyLoader(BoundedLoader):
     """Refuses a key given twice, which YAML would silently settle for the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
@@ -129,6 +133,40 @@ class _UniqueKeyLoader(yaml.CSafeLoader):
                 raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice", key_node.start_mark)
             seen.add(key)
         return super().construct_mapping(node, deep)
+
+
+def _check_size(root: yaml.Node) -> None:
+    """Refuse what holds itself, is read as millions of values or nested without end; each node is looked at once, whatever repeats it."""
+    values: dict[int, int] = {}  # as how many each node is read, itself among them
+    depths: dict[int, int] = {}
+    above: set[int] = set()
+    waiting = [(root, False)]
+    while waiting:
+        node, is_done = waiting.pop()
+        key, within = id(node), _within(node)
+        if is_done:
+            above.discard(key)
+            values[key] = 1 + sum(values[id(each)] for each in within)
+            depths[key] = 1 + max((depths[id(each)] for each in within), default=0)
+            if depths[key] > DEEPEST:
+                what = f"it is nested more than {DEEPEST} deep: write it flatter"
+                raise yaml.constructor.ConstructorError(None, None, what, node.start_mark)
+            # No fewer have been looked at than a file without aliases has within this node.
+            if values[key] > len(values) + MOST_REPEATED:
+                what = f"its aliases (*NAME) make more than {MOST_REPEATED:,} values of it: write out those that are meant"
+                raise yaml.constructor.ConstructorError(None, None, what, node.start_mark)
+        elif key in above:
+            what = "something in it holds itself: take the alias (*NAME) out of what it names (&NAME)"
+            raise yaml.constructor.ConstructorError(None, None, what, node.start_mark)
+        elif key not in values:
+            above.add(key)
+            waiting += [(node, True), *((each, False) for each in within)]
+
+
+def _within(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return list(node.value) if isinstance(node, yaml.SequenceNode) else []
 
 
 def _one_line(error: ValidationError, origin: str, tree: type[Frozen], at: tuple[str, ...]) -> str:

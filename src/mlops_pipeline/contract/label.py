@@ -9,6 +9,7 @@ import decimal
 import math
 import re
 from calendar import timegm
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -52,6 +53,14 @@ class Target:
             return None, False
         is_whole = self.kind == "boolean" or (self.has_classes and number.is_integer())
         return (int(number) if is_whole else number), True
+
+
+def in_owners_words(classes: Sequence[Any], words: Sequence[Any]) -> list[Any]:
+    """The classes 0 and 1 of a target of words, as its owner wrote them; none if that is how they stand.
+
+    ``words`` are the owner's for 0 and for 1, as ingest found them; none for a target of any other kind.
+    """
+    return [words[int(truth)] for truth in classes] if words and set(classes) <= {0, 1} else []
 
 
 def prediction_name(text: str) -> str:

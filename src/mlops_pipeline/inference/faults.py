@@ -65,13 +65,33 @@ class Notice(NamedTuple):
     column: str
     rows: int
     detail: str
+    columns: int = 1
+    """Of how many columns it is: of several none is named."""
 
 
 def first_of(notices: list[Notice], count: int) -> list[Notice]:
-    """So many of them: rather those of values that were read than of columns that were not."""
+    """So many of them: rather those of values that were read than of columns that were not, which are named or counted all the same."""
     if len(notices) <= count:
         return notices
-    return sorted(notices, key=lambda notice: notice.reason == EXTRA_COLUMN)[:count]
+    extra = [notice for notice in notices if notice.reason == EXTRA_COLUMN]
+    of_values = [notice for notice in notices if notice.reason != EXTRA_COLUMN][: count - bool(extra)]
+    return of_values + _some_named(extra, count - len(of_values))
+
+
+def _some_named(extra: list[Notice], count: int) -> list[Notice]:
+    """So many notices of columns that are none of the model's: the first of them by name, the others in one by their number."""
+    if len(extra) <= count:
+        return extra
+    named = [notice for notice in extra if notice.columns == 1]
+    named, left = named[: count - 1], [*named[count - 1 :], *(notice for notice in extra if notice.columns > 1)]
+    return [more_columns(sum(notice.columns for notice in left), sum(notice.rows for notice in left)), *named]
+
+
+def more_columns(columns: int, rows: int) -> Notice:
+    """What is said of so many columns that are none of the model's and are not named; ``rows`` are those of each, summed up."""
+    what = "1 more column is" if columns == 1 else f"{columns:,} more columns are"
+    was = "it was" if columns == 1 else "they were"
+    return Notice(EXTRA_COLUMN, "", rows, f"{what} none of the model's: {was} ignored", columns)
 
 
 class Fault(NamedTuple):

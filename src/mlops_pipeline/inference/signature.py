@@ -35,7 +35,17 @@ from mlops_pipeline.contract.values import (
     spelled,
     truth_of,
 )
-from mlops_pipeline.inference.faults import EXTRA_COLUMN, OUTSIDE_TRAINING, SHOWN_FAULTS, UNSEEN_CATEGORY, Fault, Notice, Reason, Refused
+from mlops_pipeline.inference.faults import (
+    EXTRA_COLUMN,
+    OUTSIDE_TRAINING,
+    SHOWN_FAULTS,
+    UNSEEN_CATEGORY,
+    Fault,
+    Notice,
+    Reason,
+    Refused,
+    more_columns,
+)
 
 FAR = 0.25
 """A value is far outside what training saw when it is further out than this share of training's own range."""
@@ -532,9 +542,7 @@ def extra_columns(rows: Mapping[str, int]) -> list[Notice]:
     """What is said of columns that are none of the model's: in how many rows each came. Of very many some alone are named."""
     named, notices = sorted(rows) if len(rows) <= SHOWN_FAULTS else nsmallest(SHOWN_FAULTS - 1, rows), []
     if len(named) < len(rows):
-        left = sum(rows.values()) - sum(rows[name] for name in named)
-        what = f"{len(rows) - len(named):,} more columns are none of the model's: they were ignored"
-        notices.append(Notice(EXTRA_COLUMN, "", left, what))
+        notices.append(more_columns(len(rows) - len(named), sum(rows.values()) - sum(rows[name] for name in named)))
     return notices + [
         Notice(EXTRA_COLUMN, name[:100], rows[name], f"column {shown(name)} is none of the model's: it was ignored") for name in named
     ]

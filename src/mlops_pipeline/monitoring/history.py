@@ -83,7 +83,7 @@ def write_page(watch: Watched, state: WatchState, path: Path) -> Path:
 
 def page_of(watch: Watched, state: WatchState) -> str:
     """The page of what is known now."""
-    metric = watch.pipeline.evaluate.metric
+    watch, metric = watch.asking_once(), watch.pipeline.evaluate.metric
     known = {model: state.windows(model, last=WINDOWS) for model in watch.models}
     before = {
         model: {version: watch.terms(model, version).reference.get(f"quality.{metric}") for version in {each.version for each in windows}}

@@ -330,11 +330,12 @@ class WatchState:
 
     def label_counts(self) -> dict[str, int]:
         """How many labels there are, and how many of them are of no window yet."""
-        [(known, unmatched)] = self._ask(
-            "SELECT count(*), coalesce(sum(CASE WHEN number IN (SELECT label FROM mlops_monitor_matches) THEN 0 ELSE 1 END), 0)"
-            " FROM mlops_monitor_labels"
+        # Two sets side by side, whatever their size: to look each label up in the other is what PostgreSQL would do row by row.
+        [(known, matched)] = self._ask(
+            "SELECT (SELECT count(*) FROM mlops_monitor_labels), (SELECT count(*) FROM mlops_monitor_labels AS labels"
+            " JOIN (SELECT DISTINCT label FROM mlops_monitor_matches) AS matches ON matches.label = labels.number)"
         )
-        return {"known": int(known), "unmatched": int(unmatched)}
+        return {"known": int(known), "unmatched": int(known) - int(matched)}
 
     # ------------------------------------------------------------------------------------------------------ alerts
 

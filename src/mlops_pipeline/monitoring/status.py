@@ -32,7 +32,7 @@ OF_ROWS = frozenset(
 
 def status(watch: Watched, state: WatchState) -> dict[str, Any]:
     """What is known, as plain values: the last window of each model, its alerts, labels, deliveries and trainings."""
-    now = time.time()
+    now, watch = time.time(), watch.asking_once()
     return {
         "pipeline": watch.pipeline.name,
         "models": {model: _model(watch, state, model, now) for model in watch.models},

@@ -52,6 +52,12 @@ class Watched:
     channels: Channels
     _known: dict[str, Reference] = field(default_factory=dict)
     _versions: dict[int, Version] = field(default_factory=dict)
+    _asked: list[RegistryUnreachable | None] | None = None
+    """What came of asking the registry, where that is done once; None where it is asked again for what is not known."""
+
+    def asking_once(self) -> Watched:
+        """The same of one moment: the registry is asked once at most, however many versions it would have to tell of."""
+        return replace(self, _asked=[])
 
     @property
     def store(self) -> RecordStore:
@@ -123,13 +129,23 @@ class Watched:
         if not version.isdigit():
             return None
         if int(version) not in self._versions:
-            try:
-                self._versions.update({each.number: each for each in registered_model(self.pipeline, self.layout).versions()})
-            except RegistryUnreachable:
-                raise
-            except PipelineError as error:
-                raise RegistryUnreachable(str(error)) from error
+            why_not = self._asked[0] if self._asked else self._ask()
+            if why_not is not None:
+                raise why_not
         return self._versions.get(int(version))
+
+    def _ask(self) -> RegistryUnreachable | None:
+        """Ask the registry for its versions; why it does not tell, if it does not."""
+        why_not = None
+        try:
+            self._versions.update({each.number: each for each in registered_model(self.pipeline, self.layout).versions()})
+        except RegistryUnreachable as error:
+            why_not = error
+        except PipelineError as error:
+            why_not = RegistryUnreachable(str(error))
+        if self._asked is not None:
+            self._asked.append(why_not)
+        return why_not
 
     def _folder(self, model: str, version: str) -> Path:
         """The folder of a version on this machine that has a summary."""

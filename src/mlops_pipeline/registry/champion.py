@@ -22,7 +22,7 @@ from mlops_pipeline.events import ChampionChanged, How, Listener, VersionDecided
 from mlops_pipeline.files import read_json, write_text
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.registry.admission import LONGEST_REASON, WAITS_TAG, Decision, Word, next_decision, was_champion_before
-from mlops_pipeline.registry.download import Origin, Unfit, fetch, is_complete, put_copy
+from mlops_pipeline.registry.download import Origin, Unfit, alone_beside, fetch, is_complete, put_copy, tidy_beside
 from mlops_pipeline.registry.lock import store_lock
 from mlops_pipeline.registry.reader import RegisteredModel, RegistryUnreachable
 from mlops_pipeline.registry.runs import described
@@ -286,12 +286,9 @@ class RegistryWriter(RegisteredModel):
             return folder
         if version.tags.get(CONTENT_TAG) and not version.content_sha256:
             raise Unfit("checksum", f"{self.name} version {version.number}: its digest is none: register it anew with `mlops run`")
-        from filelock import FileLock
-
         artifacts = tracking_uri(self._tracking.settings, self._layout.default_tracking_uri)
         origin = Origin(self.uri, self.name, version.number, version.location, version.content_sha256, artifacts)
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(folder.parent / ".lock"):
+        with alone_beside(folder):
             if not is_complete(folder, version.content_sha256):
                 fetch(origin, folder, by_mlflow=True)
         return folder
@@ -307,9 +304,11 @@ class RegistryWriter(RegisteredModel):
             tell(Warned(pipeline=self._tracking.settings.name, text=text))
             return None
         folder = self.fetch(champion)
-        if not _is(place, champion.content_sha256):
-            # A folder and no link, since MLflow refuses to read a model through one.
-            put_copy(folder, place)
+        with alone_beside(place):
+            tidy_beside(place)
+            if not _is(place, champion.content_sha256):
+                # A folder and no link, since MLflow refuses to read a model through one.
+                put_copy(folder, place)
         card = folder / "MODEL_CARD.md"
         if card.exists():
             write_text(self._layout.model_card, card.read_text(encoding="utf-8"))

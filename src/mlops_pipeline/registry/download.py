@@ -11,7 +11,8 @@ import shutil
 import tempfile
 import urllib.error
 import urllib.parse
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -79,8 +80,7 @@ def fetch(origin: Origin, place: Path, *, by_mlflow: bool = False) -> None:
 
     ``by_mlflow`` asks MLflow, where it is installed, for what lies in a store that is not read here. Raises :class:`Unfit`, ``OSError``.
     """
-    for unfinished in place.parent.glob(f".{place.name}.*"):
-        shutil.rmtree(unfinished, ignore_errors=True)
+    tidy_beside(place)
     try:
         location = download_location(origin.registry, origin.model, origin.number, origin.location)
     except RegistryUnreachable as error:
@@ -100,22 +100,40 @@ def fetch(origin: Origin, place: Path, *, by_mlflow: bool = False) -> None:
 
 
 def keep(folder: Path, place: Path) -> None:
-    """Copy a complete folder to its place in one step; one that holds the same content already stays untouched."""
-    if is_complete(place, content_digest(folder)):
+    """Copy a complete folder to its place in one step, one process at a time; one that holds the same content already stays untouched."""
+    content_sha256 = content_digest(folder)
+    if is_complete(place, content_sha256):
         return
-    place.parent.mkdir(parents=True, exist_ok=True)
-    for old in place.parent.glob(f".{place.name}.*"):
-        shutil.rmtree(old, ignore_errors=True)
-    put_copy(folder, place)
+    with alone_beside(place):
+        if not is_complete(place, content_sha256):
+            put_copy(folder, place)
 
 
 def put_copy(folder: Path, place: Path) -> None:
-    """Put a copy of a folder in its place in one step; several processes may do so at once."""
+    """Put a copy of a folder in its place in one step; the caller lets one process at it (:func:`alone_beside`)."""
+    tidy_beside(place)
     staging = place.with_name(f".{place.name}.{os.getpid()}")
-    shutil.rmtree(staging, ignore_errors=True)
-    shutil.copytree(folder, staging)
-    swap(staging, place)
-    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        shutil.copytree(folder, staging)
+        swap(staging, place)
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+
+
+@contextmanager
+def alone_beside(place: Path) -> Iterator[None]:
+    """Only one process at a time makes anything beside a place, whose folder is made if it is missing."""
+    from filelock import FileLock
+
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(place.parent / ".lock"):
+        yield
+
+
+def tidy_beside(place: Path) -> None:
+    """Take away what a kill has left beside a place; the caller is alone there."""
+    for unfinished in place.parent.glob(f".{place.name}.*"):
+        shutil.rmtree(unfinished, ignore_errors=True)
 
 
 def _download(origin: Origin, location: str, into: Path, *, by_mlflow: bool) -> None:

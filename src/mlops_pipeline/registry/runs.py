@@ -27,7 +27,7 @@ from mlops_pipeline.events import current_user
 from mlops_pipeline.files import sha256_of_file
 from mlops_pipeline.layout import SQLITE, Layout, sqlite_path, sqlite_uri
 from mlops_pipeline.registry.artifacts import artifact_root, bring_home, needs_of
-from mlops_pipeline.registry.lock import store_lock
+from mlops_pipeline.registry.lock import connected, store_lock
 from mlops_pipeline.registry.provenance import environment_facts
 from mlops_pipeline.registry.reader import READ_HERE, AccessRefused, RegistryUnreachable, experiment_location
 from mlops_pipeline.registry.rest import opened, refusal, told, why_not
@@ -223,6 +223,8 @@ def open_client(settings: Settings, layout: Layout) -> MlflowClient:
     """An MLflow client that says nothing of itself to anyone; the store is made or migrated by one process at a time."""
     uri, registry = tracking_uri(settings, layout.default_tracking_uri), registry_uri(settings, layout.default_tracking_uri)
     answers(uri)
+    if registry != uri:
+        answers(registry, "registry", "registry.uri or MLFLOW_REGISTRY_URI")
     for logger in ("mlflow", "alembic"):
         logging.getLogger(logger).setLevel(logging.ERROR)
     from mlflow import MlflowClient, set_registry_uri, set_tracking_uri
@@ -309,8 +311,10 @@ def _quiet() -> Iterator[None]:
         logging.disable(previous)
 
 
-def answers(uri: str) -> None:
+def answers(uri: str, what: str = "tracking server", key: str = "tracking.uri or MLFLOW_TRACKING_URI") -> None:
     """A server that is down, or that refuses who asks, is told at once, not after MLflow's minutes of retries."""
+    if uri.startswith("postgresql"):
+        connected(uri).close()
     if not uri.startswith("http"):
         return
     try:
@@ -318,11 +322,10 @@ def answers(uri: str) -> None:
             return
     except urllib.error.HTTPError as error:
         if refusal(error):
-            raise PipelineError(f"{hidden(uri)}: the tracking server refuses ({why_not(error)})") from error
+            raise PipelineError(f"{hidden(uri)}: the {what} refuses ({why_not(error)})") from error
     except ValueError as error:
-        raise PipelineError(f"{hidden(uri)}: the tracking server cannot be asked: {one_line(error)}") from error
+        raise PipelineError(f"{hidden(uri)}: the {what} cannot be asked: {one_line(error)}") from error
     except (OSError, http.client.HTTPException) as error:
         raise ServiceAway(
-            f"{hidden(uri)}: the tracking server does not answer ({type(error).__name__}): start `mlflow server`, "
-            "or mend tracking.uri or MLFLOW_TRACKING_URI"
+            f"{hidden(uri)}: the {what} does not answer ({type(error).__name__}): start `mlflow server`, or mend {key}"
         ) from error

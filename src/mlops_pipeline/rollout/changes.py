@@ -7,13 +7,14 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from mlops_pipeline.errors import without_secrets
+
 # The server's own bookkeeping, and kubectl's copy of the whole object (which would repeat a Secret's content).
 _BOOKKEEPING = ("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp", "selfLink")
 _COPY = "kubectl.kubernetes.io/last-applied-configuration"
 _MISSING = object()
 
 _TELLING = re.compile(r"PASS|TOKEN|SECRET|KEY|CREDENTIAL|AUTHORIZATION", re.IGNORECASE)
-_LOGIN = re.compile(r"://\S*@")
 
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
@@ -30,8 +31,7 @@ def _plain(content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _differences(before: Any, after: Any, path: str, hidden: bool) -> Iterator[str]:
-    # A Boolean equals a number in Python, and is another value for Kubernetes.
-    if before == after and isinstance(before, bool) == isinstance(after, bool):
+    if _is_same(before, after):
         return
     if isinstance(before, dict) and isinstance(after, dict):
         confidential = _confidential(before) | _confidential(after)
@@ -54,6 +54,15 @@ def _differences(before: Any, after: Any, path: str, hidden: bool) -> Iterator[s
         yield f"{path}: changed" if hidden else f"{path}: {_shown(before)} → {_shown(after)}"
 
 
+def _is_same(before: Any, after: Any) -> bool:
+    """Whether two values are one for Kubernetes: a Boolean equals a number in Python alone, however deep it stands."""
+    if isinstance(before, dict) and isinstance(after, dict):
+        return before.keys() == after.keys() and all(_is_same(value, after[key]) for key, value in before.items())
+    if isinstance(before, list) and isinstance(after, list):
+        return len(before) == len(after) and all(map(_is_same, before, after))
+    return isinstance(before, bool) == isinstance(after, bool) and bool(before == after)
+
+
 def _keyed(items: list[Any]) -> dict[Any, Any]:
     names = [item.get("name") if isinstance(item, dict) else None for item in items]
     named = all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
@@ -61,9 +70,13 @@ def _keyed(items: list[Any]) -> dict[Any, Any]:
 
 
 def _confidential(content: dict[str, Any]) -> set[str]:
-    """The keys whose values are nobody's to read: a Secret's content, and the value of an `env` or HTTP header with a telling name."""
+    """The keys whose values are nobody's to read: a Secret's content, and what a variable or HTTP header with a telling name holds.
+
+    Variables stand in a list, by ``name`` and ``value``, or in a ConfigMap's data; no field of Kubernetes' own is in capitals.
+    """
     found = {"data", "stringData"} if content.get("kind") == "Secret" else set()
-    return found | ({"value"} if _TELLING.search(str(content.get("name"))) else set())
+    found |= {"value"} if _TELLING.search(str(content.get("name"))) else set()
+    return found | {key for key in content if isinstance(key, str) and key.isupper() and _TELLING.search(key)}
 
 
 def _redacted(value: Any) -> Any:
@@ -72,7 +85,7 @@ def _redacted(value: Any) -> Any:
         return {key: "…" if key in confidential else _redacted(inner) for key, inner in value.items()}
     if isinstance(value, list):
         return [_redacted(inner) for inner in value]
-    return _LOGIN.sub("://…@", value) if isinstance(value, str) else value
+    return without_secrets(value) if isinstance(value, str) else value
 
 
 def _shown(value: Any, limit: int = 80) -> str:

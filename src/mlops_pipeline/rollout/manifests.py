@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from mlops_pipeline.config.tree import BoundedLoader
 from mlops_pipeline.errors import PipelineError, one_line
 
 # What others refer to comes first; a workload of another kind stands between, and the Deployment is last.
@@ -91,7 +92,7 @@ class SecretReference:
 def read_manifests(path: Path) -> list[Manifest]:
     """The objects of a manifest file in the order of applying; raises :class:`PipelineError` in one line."""
     try:
-        documents = list(yaml.load_all(path.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader))
+        documents = list(yaml.load_all(path.read_text(encoding="utf-8"), Loader=BoundedLoader))
     except OSError as error:
         raise PipelineError(f"{path}: cannot be read ({error.strerror}): name a manifest file with --manifests") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

@@ -148,10 +148,15 @@ class Computation:
             done.set_exception(error)
 
     def _timed(self, work: Callable[[], Rows], count: int) -> Rows:
-        began, size = time.perf_counter(), count.bit_length()
-        rows = work()
-        seconds = time.perf_counter() - began
-        self._cost[size] = 0.8 * self._cost.get(size, seconds) + 0.2 * seconds
+        began, size, is_whole = time.perf_counter(), count.bit_length(), False
+        try:
+            rows = work()
+            is_whole = True
+        finally:
+            seconds = time.perf_counter() - began
+            # What is refused at its first row says nothing of how long all of them take, what is refused after a long time does.
+            if is_whole or seconds > self._expected_s(count):
+                self._cost[size] = 0.8 * self._cost.get(size, seconds) + 0.2 * seconds
         return rows
 
     def _expected_s(self, count: int) -> float:

@@ -60,6 +60,8 @@ class Request(msgspec.Struct, gc=False):
     expects: bool = False
     """Whether the client waits for a word of ours before it sends the body, and has none yet."""
     host: bytes = NONE
+    names_one_host: bool = True
+    """As HTTP/1.1 asks; by HTTP/1.0 a request may name none."""
     origin: bytes = NONE
     fetch_site: bytes = NONE
     given_id: bytes = NONE
@@ -115,6 +117,7 @@ def asked_for(query: bytes, name: str) -> bool:
 def request_of(scope: Scope, request_id: str, protocol: str, model: str, longest_id: int) -> Request:
     """Read the headers of an ASGI scope; ``request_id`` holds unless the client gives a decent one of its own."""
     request = Request(request_id, protocol, model, scope["path"], time.perf_counter(), time.time(), query=scope.get("query_string", NONE))
+    hosts = 0
     for key, value in scope["headers"]:
         if key == b"content-type":
             request.content_type = value
@@ -122,8 +125,11 @@ def request_of(scope: Scope, request_id: str, protocol: str, model: str, longest
             request.length = _length(value)
         elif key == b"host":
             request.host = value
+            hosts += 1
         elif key in _RARE:
             _RARE[key](request, value)
+    if hosts != 1:
+        request.names_one_host = not hosts and scope.get("http_version") != "1.1"
     if request.given_id and len(request.given_id) <= longest_id:
         text = request.given_id.decode("latin-1")
         if text.isascii() and text.isprintable():

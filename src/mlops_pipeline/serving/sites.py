@@ -41,7 +41,9 @@ class Sites:
         self.is_ours = lru_cache(256)(self._is_ours)
 
     def check(self, request: Request, kind: str) -> None:
-        """Raises :class:`Refused` (403) for a request that asks for another server."""
+        """Raises :class:`Refused` for a request that asks for another server (403), or for none or several (400: RFC 9112, 3.2)."""
+        if not request.names_one_host:
+            raise refused(400, "malformed", "HTTP/1.1 asks for one header Host, with the name that this server is asked by: send it once")
         if not self._any_host and request.host and kind not in self._under_any_host and not self.is_ours(request.host):
             said = request.host.decode("latin-1")[:60]
             what = f"the request's Host, {said!r}, is no name of this server: ask by localhost, or list the name under allowed_hosts"

@@ -14,7 +14,7 @@ from mlops_pipeline.config.serving import is_folder
 from mlops_pipeline.config.tree import hidden
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import read_json, write_json
-from mlops_pipeline.registry.download import Origin, Unfit, fetch, is_complete
+from mlops_pipeline.registry.download import Origin, Unfit, alone_beside, fetch, is_complete
 from mlops_pipeline.registry.reader import stored_versions, turned_down
 from mlops_pipeline.registry.versions import CHAMPION, Found, Version, content_digest
 
@@ -105,11 +105,8 @@ class ModelSource:
         here = None if anew else held()
         if here is not None:
             return here
-        from filelock import FileLock
-
         try:
-            place.parent.mkdir(parents=True, exist_ok=True)
-            with FileLock(place.parent / ".lock"):
+            with alone_beside(place):
                 here = held()
                 if here is not None and not anew:
                     return here

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.dataset import Dataset
 from mlops_pipeline.config.pipeline import Validate
+from mlops_pipeline.contract.label import in_owners_words
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.tables.leakage import FEW_ROWS
 from mlops_pipeline.tables.schema import Failure, failures
@@ -30,6 +31,8 @@ class Examined:
     schema: pa.DataFrameSchema
     duplicates: int
     aucs: dict[str, float]
+    words: tuple[Any, ...] = ()
+    """The owner's words for 0 and 1 of a yes/no target that is written in other ones."""
 
 
 def keeps_schema(examined: Examined, _rules: Validate) -> list[Failure]:
@@ -65,9 +68,11 @@ def target_varies(examined: Examined, rules: Validate) -> Iterator[Failure]:
             yield Failure(target, "target varies", table.height, "one value", another, stops=True)
         return
     shares = table[target].value_counts(normalize=True, sort=True, name="\0share")
+    values = shares[target].to_list()
+    labels = in_owners_words(values, examined.words) or values
     if shares.height < 2:
-        yield Failure(target, "at least two classes", table.height, str(shares[target].to_list()), another, stops=True)
-    for value, share in shares.iter_rows():
+        yield Failure(target, "at least two classes", table.height, str(labels), another, stops=True)
+    for value, share in zip(labels, shares["\0share"], strict=True):
         if share < rules.min_class_share:
             yield Failure(
                 target,

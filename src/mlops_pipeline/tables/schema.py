@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.dataset import Column, Dataset
 from mlops_pipeline.config.pipeline import Validate
+from mlops_pipeline.config.tree import BoundedLoader
 from mlops_pipeline.contract.privacy import common
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import write_text
@@ -99,7 +100,7 @@ def read_schema(path: Path) -> pa.DataFrameSchema:
     from pandera.io.polars_io import deserialize_schema
 
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=BoundedLoader)  # noqa: S506  # a safe loader, with one check more
         limits = {name: {key: column.pop(key) for key in BESIDE if key in column} for name, column in content["columns"].items()}
         schema: pa.DataFrameSchema = deserialize_schema(content)
     except (OSError, yaml.YAMLError, KeyError, TypeError, ValueError, AttributeError) as error:

@@ -5,6 +5,7 @@ A stage that fails is tried again whatever its exit code: 2 is also a tracking s
 that a person has to mend fails again before it has done any work.
 """
 
+import hashlib
 import re
 from importlib.metadata import version
 
@@ -13,6 +14,8 @@ from mlops_pipeline.layout import Layout
 
 LONGEST_BACKOFF_S = 600
 NIGHTLY = "0 3 * * *"
+LONGEST_NAME = 52 - len("-nightly")
+"""Argo takes no CronWorkflow with a name of more than 52 characters, since it puts a time behind it, and Kubernetes takes 63."""
 
 PROJECT = "/project"
 """Where the training image keeps its project."""
@@ -35,8 +38,11 @@ def image() -> str:
 
 
 def pipeline_name(settings: Settings) -> str:
-    """A name that Kubernetes takes too."""
-    return re.sub(r"[^a-z0-9]+", "-", f"mlops-{settings.name}".lower()).strip("-")
+    """A name that Kubernetes takes too; of a long one its beginning, with a digest that tells it from others that begin so."""
+    name = re.sub(r"[^a-z0-9]+", "-", f"mlops-{settings.name}".lower()).strip("-")
+    if len(name) <= LONGEST_NAME:
+        return name
+    return f"{name[: LONGEST_NAME - 9].rstrip('-')}-{hashlib.sha256(settings.name.encode()).hexdigest()[:8]}"
 
 
 def head(layout: Layout, target: str) -> str:

@@ -9,6 +9,7 @@ import msgspec
 
 from mlops_pipeline import plugins
 from mlops_pipeline.config.pipeline import Settings, feature_columns, own_format, without_features
+from mlops_pipeline.contract.label import in_owners_words
 from mlops_pipeline.contract.privacy import private_names
 from mlops_pipeline.contract.spec import FORMAT, Contract, Recipe
 from mlops_pipeline.contract.task import has_classes
@@ -76,7 +77,7 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
         task=data.task,
         target=data.target,
         classes=classes,
-        labels=_labels(classes, read_json(layout.target_words)),
+        labels=in_owners_words(classes, read_json(layout.target_words)),
         columns=columns,
         ranges=ranges_of(columns, table),
         categories=levels_of(x, features),
@@ -166,8 +167,3 @@ def _classes(y: Any, settings: Settings) -> list[Any]:
     if settings.dataset.positive is not None and class_named(settings.dataset.positive, classes, settings.dataset) is None:
         raise PipelineError(f"dataset.positive = {settings.dataset.positive!r}: is not among the classes {classes}")
     return classes
-
-
-def _labels(classes: list[Any], words: list[Any]) -> list[Any]:
-    """The classes 0 and 1 of a target of words, as its owner wrote them; none if that is how they stand."""
-    return [words[int(truth)] for truth in classes] if words and set(classes) <= {0, 1} else []

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline import plugins
 from mlops_pipeline.config.pipeline import Settings, checks_of, feature_columns, part_settings
+from mlops_pipeline.contract.label import in_owners_words
 from mlops_pipeline.contract.privacy import UNTOLD, private_names
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import PipelineError
@@ -55,7 +56,8 @@ def validate(settings: Settings, layout: Layout, console: Console, tell: Listene
     duplicates = table.height - table.hash_rows().n_unique()
     features = tuple(feature_columns(settings))
     aucs = single_feature_aucs(table, list(features), settings.dataset, words_of)
-    by_check = _failures(settings, Examined(table, settings.dataset, features, schema, duplicates, aucs))
+    words = read_json(layout.target_words) if layout.target_words.is_file() else []
+    by_check = _failures(settings, Examined(table, settings.dataset, features, schema, duplicates, aucs, tuple(words)))
     found = [failure for failures in by_check.values() for failure in failures]
     stopping = [failure for failure in found if failure.stops or rules.on_failure == "stop"]
     columns = _columns(table, settings, layout, aucs)
@@ -71,7 +73,7 @@ def validate(settings: Settings, layout: Layout, console: Console, tell: Listene
         "columns": _column_facts(table, settings),
         "uses": [asdict(use) for use in columns],
         "single_feature_auc": {name: round(value, 4) for name, value in aucs.items()},
-        "target": _target_facts(table, settings),
+        "target": _target_facts(table, settings, words),
         "duplicate_rows": duplicates,
         "texts": {name: facts_of(table[name]) for name, column in feature_columns(settings).items() if column.kind == "text"},
     }
@@ -236,14 +238,16 @@ def _plain(value: Any) -> str:
     return "" if value is None else f"{value:.6g}"
 
 
-def _target_facts(table: pl.DataFrame, settings: Settings) -> dict[str, Any]:
+def _target_facts(table: pl.DataFrame, settings: Settings, words: list[Any]) -> dict[str, Any]:
+    """What its values are and how often each is there, as its owner writes them; of a quantity, mean and spread."""
     target = table[settings.dataset.target]
     if settings.dataset.columns[target.name].private:
         return {UNTOLD: len(target)}
     if not has_classes(settings.dataset.task):
         return {"mean": _plain(target.mean()), "std": _plain(target.std())}
-    counts = target.value_counts(sort=True, name="\0count")
-    return {str(value): count for value, count in sorted(counts.iter_rows(), key=lambda item: str(item[0]))}
+    counts = sorted(target.value_counts(sort=True, name="\0count").iter_rows(), key=lambda item: str(item[0]))
+    values = [value for value, _ in counts]
+    return {str(label): count for label, (_, count) in zip(in_owners_words(values, words) or values, counts, strict=True)}
 
 
 def _failure_table(found: list[Failure]) -> Any:

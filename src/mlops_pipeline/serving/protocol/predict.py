@@ -134,7 +134,8 @@ class Predict:
 
 def told(notices: list[Notice]) -> list[dict[str, Any]]:
     """What is unusual, as an answer says it: the first of many."""
-    return [notice._asdict() for notice in first_of(notices, SHOWN_FAULTS)]
+    shown = first_of(notices, SHOWN_FAULTS)
+    return [{"reason": one.reason, "column": one.column, "rows": one.rows, "detail": one.detail} for one in shown]
 
 
 def _loosely(body: bytes) -> _Loose:
