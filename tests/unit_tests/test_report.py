@@ -231,11 +231,11 @@ def test_rows_that_belong_together_are_told_by_what_they_belong_to(tmp_path: Pat
     page = report(kept, contract(["a", "b"]), shown, tmp_path, outcome)
     card = model_card(kept, layout_in(tmp_path, kept), contract(["a"]), shown, [], "0" * 64, {})
     note = run_note(kept, contract(["a"]), shown, outcome, config="pipeline.yaml", lock=None, tags={})
-    assert "of 41 different <bdi>kind</bdi>" in page and "all rows of one <bdi>kind</bdi> are drawn together" in page
+    assert "in 41 groups by <bdi>kind</bdi>" in page and "all rows of one <bdi>kind</bdi> are drawn together" in page
     assert "single rows" not in page and "the truth may lie further out" not in page
-    assert "of 41 different kind" in card and "of 41 different kind" in note
+    assert "in 41 groups by kind" in card and "in 41 groups by kind" in note
     alone = report(settings(), contract(["a", "b"]), evaluation(None), tmp_path, outcome)
-    assert "resamples of single rows" in alone and "different" not in alone.partition("<h2>Metrics")[0].partition("<h1>")[2]
+    assert "resamples of single rows" in alone and "groups" not in alone.partition("<h2>Metrics")[0].partition("<h1>")[2]
     unknown = evaluation(None, metrics={"accuracy": {"value": 1.0, "low": None, "high": None}}, test_things=7)
     for text in (
         report(kept, contract(["a"]), unknown, tmp_path, outcome),

@@ -248,7 +248,7 @@ def test_what_is_counted_of_rows_that_belong_together_are_the_things(tmp_path: P
     assert run_split(tmp_path / "rows", table, settings)[2]["warning"] is None
     settings = settings.model_copy(update={"split": Split(together=("who",))})
     _, test, report = run_split(tmp_path / "things", table, settings)
-    assert report["warning"].startswith(f"only {test['who'].n_unique()} different who are held out, in {test.height:,} rows: ")
+    assert report["warning"].startswith(f"only {test['who'].n_unique()} groups by who are held out, in {test.height:,} rows: ")
     many = table.with_columns(who=pl.col("row") // 4)
     assert run_split(tmp_path / "many", many, settings)[2]["warning"] is None
 

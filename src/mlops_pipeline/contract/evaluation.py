@@ -137,7 +137,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     resamples: int = 0
     test_rows: int = 0
     test_things: int | None = None
-    """How many things the held-out rows are of, by ``split.together``, such as patients; None: each row is for itself."""
+    """How many groups the held-out rows are in, by ``split.together``, a patient's each or a row's that names none; None: no such."""
     test_sha256: str = ""
     test_span: str = ""
     train_span: str = ""

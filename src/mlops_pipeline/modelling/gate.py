@@ -199,7 +199,7 @@ def _gained(judged: Judged, gain: Interval, limit: float, text: str, *, strictly
     is_unknown = gain.low is None and things is None
     if passed or is_unknown or not _at_least(gain.value, limit, "", strictly=strictly)[0]:
         return passed, told
-    of = f"{rows:,} held-out rows" if things is None else f"held-out rows of {things:,} different things (split.together)"
+    of = f"{rows:,} held-out rows" if things is None else f"held-out rows in {things:,} group{'' if things == 1 else 's'} (split.together)"
     return passed, f"{told}; the gain that was measured is {_seen(gain.value)}, but {of} are too few to be sure of it"
 
 

@@ -135,7 +135,7 @@ def _say(console: Console, evaluation: Evaluation, ours: Predictions, classes: i
     main, baseline = evaluation.metrics[metric], evaluation.baseline[metric]
     rows = f"{evaluation.test_rows:,} held-out row{'' if evaluation.test_rows == 1 else 's'}"
     if evaluation.test_things is not None:
-        rows += f" of {evaluation.test_things:,} different {together}"
+        rows += f" in {evaluation.test_things:,} group{'' if evaluation.test_things == 1 else 's'} by {together}"
     if main.value is None:
         console.print(f"            [bold]{metric} could not be measured[/bold]: {_only(ours, classes)} among {escape(rows)}", markup=True)
     else:

@@ -271,7 +271,8 @@ def _warning(test: pl.DataFrame, settings: Settings) -> str | None:
     count = test.height if things is None else len(np.unique(things))
     if count >= FEW_ROWS:
         return None
-    verb, names = "is" if count == 1 else "are", " and ".join(settings.split.together)
+    s, verb = ("", "is") if count == 1 else ("s", "are")
     if things is None:
-        return f"only {count} {'row' if count == 1 else 'rows'} {verb} held out: no split of that size proves anything about the model"
-    return f"only {count} different {names} {verb} held out, in {test.height:,} rows: a split of so few says little of any other"
+        return f"only {count} row{s} {verb} held out: no split of that size proves anything about the model"
+    names = " and ".join(settings.split.together)
+    return f"only {count} group{s} by {names} {verb} held out, in {test.height:,} rows: a split of so few says little of any other"
