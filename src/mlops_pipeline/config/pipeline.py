@@ -92,7 +92,7 @@ class Split(Frozen):
                 raise ValueError(f"'{given[0]}' belongs to kind 'time'")
             return self
         if self.together:
-            raise ValueError("'together' belongs to kind 'stratified'")
+            raise ValueError("'together' belongs to kind 'stratified': by time, later rows of the same things are asked about: take it out")
         if self.test_last is not None and (self.test_from or self.test_until):
             raise ValueError("'test_last' moves with the rows: leave out 'test_from' and 'test_until'")
         if self.train_last is not None and self.train_from is not None:
