@@ -241,7 +241,7 @@ def test_rows_that_belong_together_are_told_by_what_they_belong_to(tmp_path: Pat
         report(kept, contract(["a"]), unknown, tmp_path, outcome),
         run_note(kept, contract(["a"]), unknown, outcome, config="p", lock=None, tags={}),
     ):
-        assert "95 % interval unknown: rows of so few tell of no others" in text
+        assert "95 % interval unknown: too few groups, or most rows are of few" in text
 
 
 def test_precision_and_recall_are_no_surer_than_things_are_many() -> None:

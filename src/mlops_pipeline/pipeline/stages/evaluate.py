@@ -143,6 +143,8 @@ def _say(console: Console, evaluation: Evaluation, ours: Predictions, classes: i
             f"{evaluation.confidence * 100:.4g}% interval {_said(main.low)} to {_said(main.high)}"
             if main.low is not None
             else "too few for an interval"
+            if evaluation.test_things is None
+            else "groups too few, or too unequal, for an interval"
         )
         console.print(
             f"            [bold]{metric} {main.value:.4f}[/bold] ({told}) on {escape(rows)}; baseline {_said(baseline)}", markup=True
