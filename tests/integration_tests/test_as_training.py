@@ -9,6 +9,7 @@ import numpy as np
 import polars as pl
 import yaml
 
+from mlops_pipeline.config.pipeline import settings_of
 from mlops_pipeline.monitoring.as_training import settings_for
 from mlops_pipeline.records.entry import Entry, RecordLayout
 from tests.conftest import REPOSITORY, Project
@@ -60,6 +61,16 @@ def test_the_record_is_a_table_that_the_pipeline_takes_in(project: Project) -> N
     assert pl.read_csv(project.folder / "words.csv")["late"].to_list() == ["late", None, "in time"]
     again = project.mlops("records", "export", "--as-training", "--output", "asked.parquet").stdout
     assert "is not ours, left as it is" in again
+
+
+def test_what_rows_belong_to_is_kept_only_where_it_is_on_record() -> None:
+    columns = {name: {"kind": "category"} for name in ("ward", "patient", "size", "y")}
+    split = {"kind": "stratified", "test_share": 0.2, "together": ["ward", "patient"]}
+    content = {"name": "visits", "dataset": {"target": "y", "task": "binary", "columns": columns}, "train": {}, "split": split}
+    assert settings_for(content, "asked.parquet", [*columns])["split"] == split
+    made = settings_for(content, "asked.parquet", ["ward", "size", "y"])
+    assert made["split"] == {"kind": "stratified", "test_share": 0.2}
+    settings_of(made, "asked.settings.yaml")
 
 
 def test_the_flights_settings_lose_what_no_request_holds() -> None:

@@ -12,7 +12,8 @@ import pytest
 
 from mlops_pipeline import plugins
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.modelling.estimators import build_model, fit, predict
+from mlops_pipeline.modelling.estimators import build_model, fit, fit_estimator, predict
+from mlops_pipeline.modelling.fitting import Fitting
 from mlops_pipeline.modelling.formats.skops import load_model
 from mlops_pipeline.modelling.frame import model_input
 from mlops_pipeline.modelling.metrics import score
@@ -227,3 +228,36 @@ def test_a_target_far_from_zero_is_learned_to_its_last_digit_and_so_is_its_twin(
     assert np.array_equal(predict(load_model(tmp_path / "model"), x, "regression"), predicted)
     twin = make_twin(model, KINDS, x, predicted, "regression", 1e-4)
     assert twin.accepted, twin.reason
+
+
+def of_patients(task: Any) -> tuple[Any, Any, Any]:
+    """Rows whose numbers tell the patient, and nothing else of what came of it: features, target, patients."""
+    rng, patients = np.random.default_rng(0), np.arange(600) % 60
+    matrix = rng.normal(size=(60, 8))[patients] + 0.01 * rng.normal(size=(600, 8))
+    y = rng.normal(size=60)[patients]
+    return matrix, y if task == "regression" else (y > 0).astype(int), patients
+
+
+@pytest.mark.parametrize("task", ["binary", "regression"])
+def test_boosting_that_ends_early_watches_other_patients_than_those_that_it_learns_from(task: Any) -> None:
+    matrix, y, patients = of_patients(task)
+    params = {"early_stopping": True, "validation_fraction": 0.2, "max_iter": 80}
+
+    def rounds(during: Fitting) -> int:
+        estimator = build_model("hist_gradient_boosting", task, FEATURES, params, 0, "ordinal").named_steps["model"]
+        return int(fit_estimator(estimator, matrix, y, 1, [], during).n_iter_)
+
+    assert rounds(Fitting(things=patients)) < 30
+    assert rounds(Fitting()) > 60
+
+
+def test_an_elastic_net_finds_its_penalty_by_other_patients_and_keeps_no_fold() -> None:
+    matrix, y, patients = of_patients("regression")
+
+    def fitted(during: Fitting) -> Any:
+        estimator = build_model("elastic_net", "regression", FEATURES, {}, 0, "one_hot").named_steps["model"]
+        return fit_estimator(estimator, matrix, y, 1, [], during)
+
+    by_patient, by_row = fitted(Fitting(things=patients)), fitted(Fitting())
+    assert by_patient.alpha_ > 10 * by_row.alpha_
+    assert by_patient.cv is None

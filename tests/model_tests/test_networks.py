@@ -201,6 +201,23 @@ def test_the_last_rows_by_time_say_when_to_end(part: str) -> None:
 
 
 @pytest.mark.parametrize("part", [pytest.param("torch_mlp", marks=NEEDS_PYTORCH)])
+def test_rows_of_other_patients_than_those_that_it_learns_from_say_when_to_end(part: str) -> None:
+    """They are the opposite of what there is to learn; rows drawn one by one would be of patients that it knows."""
+    table = raw_table(400)
+    x, y = model_input(table, FEATURES), truth(table, PROBLEMS["binary"])
+    patients = np.random.default_rng(0).permutation(400) % 40
+    held = Fitting(things=patients).parted(400, 0.1, 1)[1]
+    y[held] = 1 - y[held]
+    params = {"epochs": 30, "patience": 2, "batch_rows": 64, "width": 16, "learning_rate": 0.02, "held_back": 0.1}
+    by_patient, by_chance = (
+        fit(build_model(part, "binary", FEATURES, params, 1), x, y, 1, Fitting(things=each)).named_steps["model"]
+        for each in (patients, None)
+    )
+    assert len(by_patient.losses_) == 3 and by_patient.losses_[0] == min(by_patient.losses_)
+    assert len(by_chance.losses_) > 3
+
+
+@pytest.mark.parametrize("part", [pytest.param("torch_mlp", marks=NEEDS_PYTORCH)])
 def test_a_network_in_a_mean_ends_by_the_last_rows_as_it_would_alone_and_finds_itself_again(part: str, tmp_path: Path) -> None:
     table = raw_table(200)
     x, y = model_input(table, FEATURES), truth(table, PROBLEMS["binary"])

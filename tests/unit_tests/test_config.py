@@ -91,6 +91,19 @@ MISTAKES: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "time split backwards": ({"split": {"test_until": "2024-03-01"}}, ("split", "'test_from' < 'test_until'")),
     "random split with a moment": ({"split": {"kind": "stratified"}}, ("split", "'test_from' belongs to kind 'time'")),
     "a random split of a window": ({"split": {"kind": "stratified", "test_from": None, "test_last": "31d"}}, ("split", "'test_last'")),
+    "what rows belong to in a split by time": ({"split": {"together": ["kind"]}}, ("split", "belongs to kind 'stratified'", "take it out")),
+    "what rows belong to in a window that moves": (
+        {"split": {"test_from": None, "test_last": "31d", "together": ["kind"]}},
+        ("split", "belongs to kind 'stratified'", "take it out"),
+    ),
+    "rows that belong to no column": (
+        {"split": {"kind": "stratified", "test_from": None, "together": ["who"]}},
+        ("split.together names 'who'", "not among dataset.columns"),
+    ),
+    "rows that belong to the target": (
+        {"split": {"kind": "stratified", "test_from": None, "together": ["late"]}},
+        ("split.together names 'late', which is the target",),
+    ),
     "a window that moves and stands still": ({"split": {"test_last": "31d"}}, ("split", "leave out 'test_from'")),
     "a span that is none": ({"split": {"test_from": None, "test_last": "1m"}}, ("split.test_last = '1m'", "31d, 4w, 1mo (months)")),
     "two beginnings": ({"split": {"train_from": "2024-01-01", "train_last": "1y"}}, ("split", "either 'train_from' or 'train_last'")),

@@ -102,6 +102,17 @@ def test_each_rule_passes_what_it_should_and_stops_the_rest(case: str) -> None:
     assert all(rule.passed for other, rule in decided(gate, **bad).items() if other != name)
 
 
+def test_a_gain_on_few_things_is_not_known_however_many_rows_they_have() -> None:
+    unknown = {"value": 0.2, "low": None, "high": None}
+    rule = decided({"beat_baseline_by": 0.1}, test_rows=5_000, test_things=7, improvement_over_baseline=unknown)["baseline"]
+    assert not rule.passed
+    assert "could not be measured; the gain that was measured is 0.2, but held-out rows in 7 groups" in rule.text
+    champion = {**CHAMPION, "improvement": {"value": 0.02, "low": -0.05, "high": 0.1}}
+    against = decided({"champion_margin": 0.01}, test_rows=5_000, test_things=40, champion=champion)["champion"]
+    assert not against.passed
+    assert "but held-out rows in 40 groups (split.together) are too few to be sure of it" in against.text
+
+
 UNMEASURED: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "baseline": ("baseline", {"beat_baseline_by": -1}, {"improvement_over_baseline": {"value": None, "low": None, "high": None}}),
     "champion": ("champion", {"champion_margin": 1}, {"champion": {**CHAMPION, "improvement": {"value": None, "low": None, "high": None}}}),

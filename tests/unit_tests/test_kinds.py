@@ -19,6 +19,7 @@ from mlops_pipeline.scaffold import starter
 from mlops_pipeline.tables import kinds
 from mlops_pipeline.tables.cast import cast_columns
 from mlops_pipeline.tables.columns import ColumnUse, as_table
+from mlops_pipeline.tables.kinds import names_things
 from mlops_pipeline.tables.profile import profile_of, profiled
 from mlops_pipeline.tables.source import Chunk
 from tests.unit_tests.workshop import assert_one_line, ingested
@@ -571,6 +572,20 @@ def test_rows_of_one_patient_on_both_sides_of_a_random_split_are_said_with_what_
     assert all("both sides" not in use.note for use in starter(source, "y", config).columns)
     pl.DataFrame({**rows, "day": [datetime(2024, 1, 1) + timedelta(days=n) for n in range(300)]}).write_csv(source)
     assert all("both sides" not in use.note for use in starter(source, "y", config).columns), "later rows of the same are what is asked for"
+
+
+@pytest.mark.parametrize(
+    "name", ["customer_id", "CustomerID", "custid", "Patient #", "patient_no", "subject", "id", "student_code", "Member"]
+)
+def test_a_column_that_names_whom_rows_belong_to_is_known_by_its_name(name: str) -> None:
+    assert names_things(name)
+
+
+@pytest.mark.parametrize(
+    "name", ["year", "store", "paid", "customer_age", "n_customers", "household_size", "valid", "users", "code", "name"]
+)
+def test_a_column_that_tells_something_of_a_row_names_no_thing(name: str) -> None:
+    assert not names_things(name)
 
 
 def test_of_many_columns_those_with_something_to_say_come_first_and_each_other_is_named(capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -24,8 +25,10 @@ from mlops_pipeline.modelling.metrics import (
     paired_difference,
     point,
     score,
+    share_of,
     weighted,
     wilson,
+    worth,
 )
 from tests.unit_tests.workshop import settings_with
 
@@ -166,6 +169,84 @@ def test_the_interval_of_a_share_is_as_wide_as_statistics_says() -> None:
     assert (interval.low, interval.high) == pytest.approx((0.7 - half, 0.7 + half), abs=0.1 * half)
 
 
+def of_things(right: list[int], rows: int) -> Predictions:
+    """So many rows of each thing, of which as many are right as it says."""
+    hits = np.concatenate([np.arange(rows) < each for each in right]).astype(int)
+    y = np.arange(len(hits)) // 3 % 2
+    return Predictions("binary", y, np.eye(2)[np.where(hits, y, 1 - y)] * 0.8 + 0.1, 1, np.repeat(np.arange(len(right)), rows))
+
+
+def test_rows_that_are_alike_tell_no_more_than_what_they_belong_to() -> None:
+    """Right about all 5 rows of 280 patients of 400, wrong about all of the others: that is the interval of 400 rows, not of 2,000."""
+    made = of_things([5] * 280 + [0] * 120, 5)
+    interval = bootstrap("accuracy", made, 2_000, 0.95, 0)
+    half = 1.96 * np.sqrt(0.7 * 0.3 / 400)
+    assert interval.value == 0.7
+    assert (interval.low, interval.high) == pytest.approx((0.7 - half, 0.7 + half), abs=0.1 * half)
+    alone = bootstrap("accuracy", replace(made, things=None), 2_000, 0.95, 0)
+    assert alone.high - alone.low == pytest.approx((interval.high - interval.low) / np.sqrt(5), rel=0.1)
+
+
+def test_intervals_hold_the_truth_where_rows_belong_together() -> None:
+    """Of samples of 40 patients, some of whom the model knows better than others: resampled rows often miss the truth."""
+    rng, samples, held = np.random.default_rng(0), 100, np.zeros(2)
+    for _ in range(samples):
+        made = of_things(rng.binomial(30, rng.beta(3.5, 1.5, size=40)).tolist(), 30)
+        found = [bootstrap("accuracy", each, 200, 0.95, 0) for each in (made, replace(made, things=None))]
+        held += [each.low <= 0.7 <= each.high for each in found]
+    by_things, by_rows = held / samples
+    assert by_things > 0.88
+    assert by_rows < 0.7
+
+
+def test_a_thing_of_one_row_is_a_row_and_the_order_of_rows_says_nothing() -> None:
+    made = random_binary(200, 1.5)
+    each = replace(made, things=np.arange(200))
+    assert bootstrap("roc_auc", each, 100, 0.95, 3) == bootstrap("roc_auc", made, 100, 0.95, 3)
+    many = replace(made, things=np.arange(200) % 40)
+    order = np.random.default_rng(0).permutation(200)
+    assert bootstrap("roc_auc", many, 100, 0.95, 3) == bootstrap("roc_auc", many.of_rows(order), 100, 0.95, 3)
+
+
+@pytest.mark.parametrize("metric", EVERY)
+def test_of_few_things_no_interval_is_told_however_many_rows_they_have(metric: str) -> None:
+    made = random_numbers(900, 0.5) if "binary" not in EVERY[metric].tasks else random_binary(900, 1.5)
+    nine, ten = (replace(made, things=np.arange(900) % things) for things in (9, 10))
+    one_of_most = replace(made, things=np.where(np.arange(900) < 600, 0, np.arange(900)))
+    assert worth(one_of_most.things) < 3  # type: ignore[arg-type]
+    for few in (nine, one_of_most):
+        found = bootstrap(metric, few, 100, 0.95, 3)
+        assert np.isfinite(found.value) and np.isnan(found.low) and np.isnan(found.high)
+        gain, differences = paired_difference(metric, few, few, 100, 0.95, 3)
+        assert np.isnan(gain.low) and np.isnan(differences).all()
+        intervals, gain = bootstrap_with_gain((metric,), metric, few, few, 100, 0.95, 3)
+        assert np.isnan(intervals[metric].low) and np.isnan(gain.low)
+    found = bootstrap(metric, ten, 100, 0.95, 3)
+    assert found.low < found.value < found.high
+
+
+def test_rows_that_all_agree_are_as_certain_as_their_things_are_many() -> None:
+    made = of_things([30] * 12, 30)
+    intervals, gain = bootstrap_with_gain(
+        ("accuracy",), "accuracy", made, replace(made, predicted=np.tile([0.6, 0.4], (360, 1))), 200, 0.95, 0
+    )
+    assert intervals["accuracy"].low == pytest.approx(wilson(12, 12)[0])
+    assert gain.value - gain.low >= 1 - wilson(12, 12)[0] - 1e-9
+    sure = bootstrap("roc_auc", made, 200, 0.95, 0)
+    assert sure.low == pytest.approx(wilson(*[3 * 12 * 12 / 25] * 2)[0])
+
+
+def test_a_share_of_rows_that_belong_together_is_of_as_many_as_they_are_worth() -> None:
+    things = np.repeat(np.arange(30), 20)
+    alike, alone = things < 21, np.random.default_rng(0).permutation(things) < 21
+    assert share_of(alike, None, 0.95) == (0.7, *wilson(420, 600))
+    assert share_of(alike, things, 0.95) == pytest.approx((0.7, *wilson(21, 30)), abs=2e-3)
+    assert share_of(alone, things, 0.95) == pytest.approx((0.7, *wilson(420, 600)), abs=0.01)
+    assert share_of(np.ones(600, dtype=bool), things, 0.95) == (1.0, *wilson(30, 30))
+    few = things < 6
+    assert share_of(alone[few], things[few], 0.95)[1:] == pytest.approx(wilson(6 * float(alone[few].mean()), 6))
+
+
 @pytest.mark.parametrize("metric", EVERY)
 def test_the_difference_is_positive_where_ours_is_better_whatever_the_metrics_direction(metric: str) -> None:
     if "binary" not in EVERY[metric].tasks:
@@ -236,6 +317,7 @@ def test_a_calibration_error_of_few_rows_is_told_beside_what_chance_alone_would_
     assert calibration_error(random_binary(19, 1)) is None
     assert calibration_error_by_chance(random_binary(19, 1)) is None
     assert calibration_error_by_chance(random_numbers(50, 1)) is None
+    assert calibration_error_by_chance(replace(random_binary(400, 1), things=np.arange(400) % 20)) is None
 
 
 def test_a_share_has_the_interval_of_wilson() -> None:
@@ -344,6 +426,30 @@ def test_no_one_answer_to_all_rows_is_better_than_the_dummys(metric: str) -> Non
     for said in np.linspace(0, 100, 401):
         other = point(metric, Predictions("regression", y, np.full(100, said)))
         assert other <= dummy + 1e-9 if metric == "r2" else other >= dummy - 1e-9
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+@pytest.mark.parametrize("metric", CLASSIFICATION_METRICS)
+def test_no_one_answer_to_all_rows_is_better_than_the_dummys_of_classes(metric: str, share: float) -> None:
+    y = (np.arange(1_000) < 1_000 * share).astype(int)
+    truth = Predictions("binary", y, np.eye(2)[y], 1)
+    dummy = point(metric, dummies_of((metric,), y, truth, [0, 1])[metric])
+    for said in np.linspace(0, 1, 101):
+        other = point(metric, replace(truth, predicted=np.tile([1 - said, said], (1_000, 1))))
+        assert other >= dummy - 1e-9 if metric in ("log_loss", "brier") else other <= dummy + 1e-9
+
+
+def test_the_dummys_f1_is_that_of_the_class_that_is_looked_for() -> None:
+    """The likelier class would have 0, and a model that calls one late flight late be better than nothing."""
+    y = np.array([0] * 80 + [1] * 20)
+    truth = Predictions("binary", y, np.eye(2)[y], 1)
+    always = dummies_of(("f1", "accuracy"), y, truth, [0, 1])
+    assert point("f1", always["f1"]) == pytest.approx(reference.f1_score(y, np.ones(100))) == pytest.approx(2 * 0.2 / 1.2)
+    assert point("accuracy", always["accuracy"]) == 0.8
+    assert point("f1", dummies_of(("f1",), y, replace(truth, positive=0), [0, 1])["f1"]) == pytest.approx(2 * 0.8 / 1.8)
+    said = np.where(np.arange(100) == 99, 1, 0)
+    _, gain = bootstrap_with_gain(("f1",), "f1", replace(truth, predicted=np.eye(2)[said]), always["f1"], 100, 0.95, 0)
+    assert gain.value < 0
 
 
 def test_every_task_has_its_metrics() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from mlops_pipeline.contract.spec import Column, Contract
 from mlops_pipeline.modelling.by_class import by_class
 from mlops_pipeline.modelling.card import model_card
 from mlops_pipeline.modelling.gate import Rule
-from mlops_pipeline.modelling.metrics import Predictions
+from mlops_pipeline.modelling.metrics import Predictions, wilson
 from mlops_pipeline.modelling.plots import draw_all
 from mlops_pipeline.modelling.report import Outcome, looked_at, next_steps, race_drawn, report, run_note, standing, warnings
 from mlops_pipeline.pages import as_code, figure, in_markdown, percent, short
@@ -221,6 +222,40 @@ def test_what_a_random_split_parts_is_what_this_one_keeps_together(tmp_path: Pat
     for text in (page, card):
         assert "may put rows of one kind on both sides" in text
         assert "equal rows" not in text
+
+
+def test_rows_that_belong_together_are_told_by_what_they_belong_to(tmp_path: Path) -> None:
+    kept = settings().model_copy(update={"split": Split(together=("kind",))})
+    shown = evaluation(scored([0, 1] * 10, [0, 1] * 10, ["a", "b"]), split="stratified", test_things=41)
+    outcome = Outcome("small", 1, False, False, [])
+    page = report(kept, contract(["a", "b"]), shown, tmp_path, outcome)
+    card = model_card(kept, layout_in(tmp_path, kept), contract(["a"]), shown, [], "0" * 64, {})
+    note = run_note(kept, contract(["a"]), shown, outcome, config="pipeline.yaml", lock=None, tags={})
+    assert "in 41 groups by <bdi>kind</bdi>" in page and "all rows of one <bdi>kind</bdi> are drawn together" in page
+    assert "single rows" not in page and "the truth may lie further out" not in page
+    assert "in 41 groups by kind" in card and "in 41 groups by kind" in note
+    alone = report(settings(), contract(["a", "b"]), evaluation(None), tmp_path, outcome)
+    assert "resamples of single rows" in alone and "groups" not in alone.partition("<h2>Metrics")[0].partition("<h1>")[2]
+    unknown = evaluation(None, metrics={"accuracy": {"value": 1.0, "low": None, "high": None}}, test_things=7)
+    for text in (
+        report(kept, contract(["a"]), unknown, tmp_path, outcome),
+        run_note(kept, contract(["a"]), unknown, outcome, config="p", lock=None, tags={}),
+    ):
+        assert "95 % interval unknown: too few groups, or most rows are of few" in text
+
+
+def test_precision_and_recall_are_no_surer_than_things_are_many() -> None:
+    y = np.repeat([0, 1], 200)
+    said = np.where(np.arange(400) % 200 < 150, y, 1 - y)
+    alone = made(y.tolist(), said.tolist(), 2)
+    names = ["a", "b"]
+    of_rows, of_things = (
+        by_class(each, [names[k] for k in y], names, np.array([50, 50]), 0.95)["scores"][1]["recall"]
+        for each in (alone, replace(alone, things=np.arange(400) // 10))
+    )
+    assert of_rows["value"] == of_things["value"] == 0.75
+    assert of_things["low"] == pytest.approx(wilson(15, 20)[0], abs=0.01)  # each patient's ten rows are all right or all wrong
+    assert of_rows["low"] == pytest.approx(wilson(150, 200)[0], abs=1e-6)
 
 
 def test_an_interval_that_is_not_known_is_called_so(tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import polars as pl
 
 from mlops_pipeline.modelling.evaluation import without_private
-from mlops_pipeline.modelling.metrics import Predictions, point
+from mlops_pipeline.modelling.metrics import Predictions, bootstrap, point
 from mlops_pipeline.modelling.slices import slice_interval, slices
 from tests.conftest import SMALL_SETTINGS
 from tests.unit_tests.workshop import settings_with
@@ -42,6 +44,18 @@ def test_a_slices_metric_is_that_of_its_rows_alone_and_lies_in_its_interval() ->
     interval = slice_interval(TABLE, part, "roc_auc", made, 200, 0.95, 0)
     assert part.metric == round(point("roc_auc", Predictions("binary", made.y[rows], made.predicted[rows])), 6)
     assert interval.low < part.metric < interval.high
+
+
+def test_a_slices_interval_draws_what_its_rows_belong_to() -> None:
+    made, table = predictions(), TABLE.with_columns(who=pl.int_range(pl.len()))
+    together = replace(made, things=(table["who"] // 3).to_numpy())
+    few = replace(made, things=(table["who"] // 8).to_numpy())
+    part = next(part for part in slices(table, ("kind",), "accuracy", made, 10) if part.value == "b")
+    found = slice_interval(table, part, "accuracy", together, 200, 0.95, 0)
+    rows = slice(40, 80)
+    assert found == bootstrap("accuracy", together.of_rows(np.arange(145)[rows]), 200, 0.95, 0)
+    assert found.low < found.value < found.high
+    assert np.isnan(slice_interval(table, part, "accuracy", few, 200, 0.95, 0).low), "five or six things tell of no others"
 
 
 def test_without_columns_there_are_no_slices() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mlops_pipeline.config.pipeline import Settings, Split
+from mlops_pipeline.config.pipeline import Features, Settings, Split
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.files import read_json, write_json
 from mlops_pipeline.layout import Layout
@@ -228,6 +228,29 @@ def test_all_rows_of_one_thing_are_on_one_side_and_the_share_is_kept(task: str, 
     more = pl.concat([table, table.with_columns(pl.col("row") + 600)])
     later = run_split(tmp_path / "later", more, settings)[1]
     assert set(test["who"]) - {None} <= set(later["who"])
+
+
+def test_rows_that_name_nothing_keep_their_side_in_whatever_order_they_come_and_equal_ones_are_not_parted(tmp_path: Path) -> None:
+    rows = pl.DataFrame({"row": [n % 200 for n in range(500)], "who": [n if n % 5 == 0 else None for n in range(500)]})
+    table = rows.with_columns(y=pl.col("row").cast(pl.Float64), id=pl.int_range(500))
+    settings = table_settings({"row": "number", "who": "integer", "id": "integer", "y": "number"})
+    settings = settings.model_copy(update={"split": Split(together=("who",)), "features": Features(exclude=("id",))})
+    train, test, _ = run_split(tmp_path / "first", table, settings)
+    nameless = [each.filter(pl.col("who").is_null()) for each in (train, test)]
+    assert nameless[1].height and not sides(*nameless, ["row"])
+    again = run_split(tmp_path / "again", table.sample(fraction=1, shuffle=True, seed=1), settings)[1]
+    assert set(again["id"]) == set(test["id"])
+
+
+def test_what_is_counted_of_rows_that_belong_together_are_the_things(tmp_path: Path) -> None:
+    table = pl.DataFrame({"row": range(4000), "who": [n % 80 for n in range(4000)], "y": [float(n) for n in range(4000)]})
+    settings = table_settings({"row": "number", "who": "integer", "y": "number"})
+    assert run_split(tmp_path / "rows", table, settings)[2]["warning"] is None
+    settings = settings.model_copy(update={"split": Split(together=("who",))})
+    _, test, report = run_split(tmp_path / "things", table, settings)
+    assert report["warning"].startswith(f"only {test['who'].n_unique()} groups by who are held out, in {test.height:,} rows: ")
+    many = table.with_columns(who=pl.col("row") // 4)
+    assert run_split(tmp_path / "many", many, settings)[2]["warning"] is None
 
 
 @pytest.mark.parametrize("seed", range(4))

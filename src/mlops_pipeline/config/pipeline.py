@@ -80,8 +80,8 @@ class Split(Frozen):
     test_share: float = Field(0.25, gt=0, lt=1)
     together: tuple[str, ...] = Field(
         (),
-        description="columns that name what rows belong to, such as patients: none of these has rows on both sides, nor in two folds; "
-        "equal rows of two of them may be parted",
+        description="columns that name what rows belong to, such as patients: none of these has rows on both sides, nor in two folds, "
+        "and intervals draw these, not rows; equal rows of two of them may be parted",
     )
 
     @model_validator(mode="after")
@@ -92,7 +92,7 @@ class Split(Frozen):
                 raise ValueError(f"'{given[0]}' belongs to kind 'time'")
             return self
         if self.together:
-            raise ValueError("'together' belongs to kind 'stratified'")
+            raise ValueError("'together' belongs to kind 'stratified': by time, later rows of the same things are asked about: take it out")
         if self.test_last is not None and (self.test_from or self.test_until):
             raise ValueError("'test_last' moves with the rows: leave out 'test_from' and 'test_until'")
         if self.train_last is not None and self.train_from is not None:
@@ -229,7 +229,9 @@ class Gate(Frozen):
         "champion",
         description="what a version that passes becomes: champion, challenger (an alias), or it waits for a person (approval)",
     )
-    beat_baseline_by: float | None = Field(0.0, description="least gain over the dummy baseline, at the stated confidence")
+    beat_baseline_by: float | None = Field(
+        0.0, description="least gain over the dummy baseline, which by f1 of two classes says the positive one, at the stated confidence"
+    )
     champion_margin: float | None = Field(
         0.01,
         ge=0,

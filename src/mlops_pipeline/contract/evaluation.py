@@ -18,7 +18,7 @@ Figure = float | None
 
 
 class Interval(msgspec.Struct, frozen=True):
-    """A figure with its bootstrap interval."""
+    """A figure with its bootstrap interval, which is None where rows, or what they belong to, are too few to tell it."""
 
     value: Figure = None
     low: Figure = None
@@ -136,6 +136,8 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     confidence: float = 0.95
     resamples: int = 0
     test_rows: int = 0
+    test_things: int | None = None
+    """How many groups the held-out rows are in, by ``split.together``, a patient's each or a row's that names none; None: no such."""
     test_sha256: str = ""
     test_span: str = ""
     train_span: str = ""
@@ -143,7 +145,7 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
     warning: str | None = None
     metrics: dict[str, Interval] = {}
     baseline: dict[str, Figure] = {}
-    """Of the dummy that says the training rows' class shares, or their mean; of ``mae`` their median."""
+    """Of the dummy that says the training rows' class shares, or their mean; of ``mae`` their median, of ``f1`` the positive class."""
     improvement_over_baseline: Interval = Interval()
     calibration: list[Bin] = []
     calibration_error: Figure = None

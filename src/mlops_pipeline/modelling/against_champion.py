@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -60,18 +61,18 @@ def compare(
         return replace(facts, reason=reason)
     model, unseen = fair
     if not unseen.all():
-        test, ours = test.filter(unseen), Predictions(ours.task, ours.y[unseen], ours.predicted[unseen], ours.positive)
+        test, ours = test.filter(unseen), ours.of_rows(unseen)
     scored = load_scorer(model, only=contract.own_format).taking_nulls().score(test)
     if scored.faults:
         return replace(facts, reason=f"it does not take {len(scored.faults)} held-out rows, as {scored.faults[0].detail}")
-    theirs = Predictions(ours.task, ours.y, scored.outputs.astype(np.float64), ours.positive)
+    theirs = dataclasses.replace(ours, predicted=scored.outputs.astype(np.float64))
     gain, differences = paired_difference(rules.metric, ours, theirs, rules.resamples, rules.confidence, seed)
     return replace(
         facts,
         comparable=True,
         metric=figure(point(rules.metric, theirs)),
         improvement=interval_of(gain),
-        share_of_resamples_worse=round(float((differences < 0).mean()), 4),
+        share_of_resamples_worse=round(float((differences < 0).mean()), 4) if np.isfinite(differences).any() else None,
         lower_is_better=direction(rules.metric) < 0,
         rows=test.height,
         fit="judged" if model != folder else "served",

@@ -11,7 +11,7 @@ from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.frame import read_target
-from mlops_pipeline.modelling.metrics import Predictions, auc_of, class_indices, wilson
+from mlops_pipeline.modelling.metrics import Predictions, auc_of, class_indices, share_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -36,7 +36,8 @@ def by_class(
 
     ``truth`` are the held-out labels as the table has them, ``answers`` the model's classes as people know them,
     ``train_rows`` the number of training rows of each. Precision and recall carry Wilson's interval (1927), which holds
-    for few rows too; None where no row could tell. ``unseen`` are classes that only held-out rows have.
+    for few rows too, of as many as rows that belong together are worth; None where no row could tell. ``unseen`` are classes that only
+    held-out rows have.
     """
     size, said = len(answers), made.predicted.argmax(axis=1)
     known = made.y >= 0
@@ -53,8 +54,8 @@ def by_class(
                 "train_rows": int(train_rows[k]),
                 "test_rows": int(there[k]),
                 "predicted_rows": int(told[k]),
-                "precision": _share(hits, int(told[k]), confidence),
-                "recall": _share(hits, int(there[k]), confidence),
+                "precision": _share(made, made.y == k, said == k, confidence),
+                "recall": _share(made, said == k, made.y == k, confidence),
                 "f1": None if f1 is None else round(float(f1), 6),
                 "roc_auc": auc_of(made, k),
             }
@@ -71,11 +72,11 @@ def by_class(
     }
 
 
-def _share(hits: int, of: int, confidence: float) -> dict[str, float] | None:
-    if not of:
+def _share(made: Predictions, hits: npt.NDArray[np.bool_], among: npt.NDArray[np.bool_], confidence: float) -> dict[str, float] | None:
+    if not among.any():
         return None
-    low, high = wilson(hits, of, confidence)
-    return {"value": round(hits / of, 6), "low": round(low, 6), "high": round(high, 6)}
+    found = share_of(hits[among], None if made.things is None else made.things[among], confidence)
+    return dict(zip(("value", "low", "high"), (round(each, 6) for each in found), strict=True))
 
 
 def _mistakes(counts: npt.NDArray[np.int64], there: npt.NDArray[np.int64], labels: list[str]) -> list[dict[str, Any]]:

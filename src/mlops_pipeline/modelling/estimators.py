@@ -44,6 +44,12 @@ TEXT = "text "
 TEXT_NUMBERS = 24
 """How many numbers a text is drawn together to, for trees."""
 
+ENDS_EARLY_FROM = 10_000
+"""Of more rows histogram gradient boosting holds some back unasked (scikit-learn, ``early_stopping``)."""
+
+FOLDS = 5
+"""By so many scikit-learn finds a penalty, where nobody says."""
+
 
 def random_forest(task: Task, seed: int) -> Any:
     from sklearn.ensemble import RandomForestClassifier, RandomForestRegressor
@@ -489,6 +495,7 @@ def fit_estimator(estimator: Any, matrix: Any, y: Any, threads: int | None, cate
     from mlops_pipeline.modelling.centred import Centred, center_of
 
     center = 0.0 if hasattr(estimator, "predict_proba") else center_of(y)
+    y = y - center if center else y
 
     runs_jobs = isinstance(estimator, RandomForestClassifier | RandomForestRegressor)
     if runs_jobs:
@@ -498,13 +505,23 @@ def fit_estimator(estimator: Any, matrix: Any, y: Any, threads: int | None, cate
         told["during"] = replace(during, threads=threads)
     if isinstance(estimator, HistGradientBoostingClassifier | HistGradientBoostingRegressor):
         matrix = _without_empty_columns(matrix)
+        if (parts := _watched(estimator, y, during)) is not None:
+            taught, held = parts
+            told |= {"X_val": matrix[held], "y_val": y[held]}
+            matrix, y = matrix[taught], y[taught]
+    folds = _own_folds(estimator, len(y), during)
+    asked_folds = estimator.cv if folds else None
+    if folds:
+        estimator.set_params(cv=folds)
     if categories and type(estimator).__name__.startswith("LGBM"):
         matrix = _unknown_as_null(matrix, categories)
     # The last bits of a product depend on how many threads share it: linear algebra keeps to one.
     with threadpool_limits(limits={"openmp": threads, "blas": 1}):
-        estimator.fit(matrix, y - center if center else y, **told)
+        estimator.fit(matrix, y, **told)
     if runs_jobs:
         estimator.set_params(n_jobs=None)
+    if folds:
+        estimator.set_params(cv=asked_folds)
     if hasattr(estimator, "_bin_mapper"):
         # HistGradientBoosting keeps the thread count of its binning, which prediction never uses.
         estimator._bin_mapper.n_threads = 1
@@ -521,6 +538,33 @@ def _fine_tuned(estimator: Any, columns: Any, matrix: Any, x: Any, y: Any, durin
     with threadpool_limits(limits={"openmp": during.threads, "blas": 1}):
         tuned, linear = estimator.fine_tuned(columns, matrix, x, y - center if center else y, during)
     return [("columns", tuned), ("model", Centred(linear, center) if center else linear)]
+
+
+def _watched(estimator: Any, y: Any, during: Fitting) -> tuple[Any, Any] | None:
+    """Rows to learn from, and those that tell histogram gradient boosting when that is enough, where rows belong together.
+
+    None where it asks none, or a class would be wanting among the first: then it draws them itself.
+    """
+    import numpy as np
+
+    asks, share = estimator.early_stopping, estimator.validation_fraction
+    if during.things is None or share is None or not (len(y) > ENDS_EARLY_FROM if asks == "auto" else asks):
+        return None
+    taught, held = during.parted(len(y), share if share < 1 else share / len(y), estimator.random_state or 0)
+    is_whole = not hasattr(estimator, "predict_proba") or np.isin(y[held], y[taught]).all()
+    return (taught, held) if is_whole else None
+
+
+def _own_folds(estimator: Any, rows: int, during: Fitting) -> list[tuple[Any, Any]]:
+    """The folds by which an elastic net finds its penalty, where rows belong together; none where it cuts them itself."""
+    import numpy as np
+    from sklearn.linear_model import ElasticNetCV
+    from sklearn.model_selection import GroupKFold
+
+    if during.things is None or not isinstance(estimator, ElasticNetCV) or not isinstance(estimator.cv, int | None):
+        return []
+    count = min(estimator.cv or FOLDS, len(set(during.things.tolist())))
+    return list(GroupKFold(count).split(np.zeros(rows), groups=during.things)) if count > 1 else []
 
 
 def _without_empty_columns(matrix: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
@@ -35,6 +36,7 @@ from mlops_pipeline.modelling.metrics import (
     score,
 )
 from mlops_pipeline.modelling.slices import MeasuredSlice, slice_interval, slices, with_lengths
+from mlops_pipeline.tables.things import things_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -42,11 +44,14 @@ if TYPE_CHECKING:
     from mlops_pipeline.inference.formats import Engine
 
 
-def predictions_of(target: pl.Series, predicted: Any, classes: list[Any], settings: Settings) -> Predictions:
-    """Truth and predictions side by side, classes as indices."""
+def predictions_of(test: pl.DataFrame, predicted: Any, classes: list[Any], settings: Settings) -> Predictions:
+    """Truth and predictions side by side, classes as indices, and what rows belong to as numbers."""
     data = settings.dataset
-    y = target.to_numpy() if not has_classes(data.task) else class_indices(target.to_numpy(), classes)
-    return Predictions(data.task, y, predicted, positive_index(classes, data) if classes else 0)
+    y, hashes = test[data.target].to_numpy(), things_of(test, settings)
+    things = None if hashes is None else np.unique(hashes, return_inverse=True)[1].astype(np.int64)
+    if has_classes(data.task):
+        y = class_indices(y, classes)
+    return Predictions(data.task, y, predicted, positive_index(classes, data) if classes else 0, things)
 
 
 def measured(settings: Settings, layout: Layout, test: pl.DataFrame, ours: Predictions, classes: list[Any]) -> Evaluation:
@@ -74,6 +79,7 @@ def measured(settings: Settings, layout: Layout, test: pl.DataFrame, ours: Predi
         confidence=rules.confidence,
         resamples=rules.resamples,
         test_rows=test.height,
+        test_things=None if ours.things is None else len(np.unique(ours.things)),
         test_sha256=split["test_sha256"],
         test_span=split["test_span"],
         train_span=split["train_span"],
@@ -111,7 +117,7 @@ def held_out(settings: Settings, layout: Layout, classes: list[Any]) -> tuple[pl
     predicted = stored.select(stored.columns[1:]).to_numpy()
     if not has_classes(settings.dataset.task):
         predicted = predicted.ravel()
-    return test, predictions_of(test[settings.dataset.target], predicted, classes, settings)
+    return test, predictions_of(test, predicted, classes, settings)
 
 
 def importance(model: Any, x: Any, ours: Predictions, settings: Settings) -> list[Importance]:
@@ -240,11 +246,14 @@ def flat(evaluation: Evaluation) -> dict[str, Figure]:
 def dummies_of(metrics: Iterable[str], y: Any, ours: Predictions, classes: list[Any]) -> dict[str, Predictions]:
     """For each metric what a dummy says of the held-out rows: the training rows' class shares, or their mean; by MAE their median.
 
-    By our metrics none is better that answers all training rows alike, but by F1 of two classes: there the likelier class is said, and
-    where that is not the positive one F1 is 0.
+    By F1 of two classes it is the positive one, whatever its share p: that has 2p / (1 + p), where the likelier class, if it is the other,
+    would have 0, and any model be better. So by our metrics none is better that answers all training rows alike.
     """
     if has_classes(ours.task):
         shares = np.bincount(class_indices(y, classes), minlength=len(classes)) / len(y)
-        return dict.fromkeys(metrics, Predictions(ours.task, ours.y, np.tile(shares, (len(ours.y), 1)), ours.positive))
-    said = {name: float(np.median(y) if name == "mae" else y.mean()) for name in metrics}
-    return {name: Predictions(ours.task, ours.y, np.full(len(ours.y), value), ours.positive) for name, value in said.items()}
+        said = dict.fromkeys(metrics, np.tile(shares, (len(ours.y), 1)))
+        if "f1" in said and ours.task == "binary":
+            said["f1"] = np.tile(np.eye(len(classes))[ours.positive], (len(ours.y), 1))
+    else:
+        said = {name: np.full(len(ours.y), np.median(y) if name == "mae" else y.mean()) for name in metrics}
+    return {name: dataclasses.replace(ours, predicted=each) for name, each in said.items()}

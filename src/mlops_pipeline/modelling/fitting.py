@@ -11,6 +11,7 @@ from mlops_pipeline.config.pipeline import Settings, tuning_metric
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.modelling.frame import positive_index
 from mlops_pipeline.modelling.metrics import direction, score
+from mlops_pipeline.tables.things import things_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -41,6 +42,8 @@ class Learning(Protocol):
 class Fitting:
     """``threads``: at most so many, None: every core. ``moments``: of the rows, int64 (rows,), where they were split by time.
 
+    ``things``: numbers, int64 (rows,), of what rows belong to, where all rows of one are on one side of the split; None elsewhere.
+
     ``worth``: of probabilities (rows, classes) that are said of some rows, whose places in the table it is given first; the more the
     better, NaN if it is not defined. It is the metric ``measure``, or less than nothing by as much where of that less is better
     (``lower_is_better``). None: the estimator goes by its own loss.
@@ -51,12 +54,27 @@ class Fitting:
 
     threads: int | None = None
     moments: np.ndarray | None = None
+    things: np.ndarray | None = None
     worth: Callable[[np.ndarray, np.ndarray], float] | None = None
     measure: str = ""
     lower_is_better: bool = False
     checkpoint: Path | None = None
     say: Callable[[str], None] = _untold
     tell: Callable[[str], None] = _untold
+
+    def parted(self, rows: int, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+        """Places of the rows to learn from, and of a share held back to tell when that is enough; at least one of each of two or more.
+
+        Held back are the last by time where there is one, else some at random: rows of one thing never apart, unless there is but one.
+        """
+        import numpy as np
+
+        held = min(rows - 1, max(1, round(share * rows)))
+        if self.things is not None and len(set(self.things.tolist())) > 1:
+            drawn = _drawn(self.things, held, seed)
+            return np.flatnonzero(~drawn), np.flatnonzero(drawn)
+        order = np.random.default_rng(seed).permutation(rows) if self.moments is None else np.argsort(self.moments, kind="stable")
+        return np.sort(order[:-held]), np.sort(order[-held:])
 
     def measured(self, worth: float) -> float:
         """The metric that is of such ``worth``."""
@@ -71,19 +89,37 @@ class Fitting:
 ALONE = Fitting()
 
 
+def _drawn(things: np.ndarray, wanted: int, seed: int) -> np.ndarray:
+    """Which rows are of things that are drawn until about so many rows are; a thing of more than twice as many is not."""
+    import numpy as np
+
+    _, place, sizes = np.unique(things, return_inverse=True, return_counts=True)
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    several = np.where(sizes[order] > 2 * wanted, 0, sizes[order])
+    drawn = np.zeros(len(sizes), dtype=bool)
+    drawn[order] = (several > 0) & (np.cumsum(several) - several / 2 <= wanted)
+    if not drawn.any() or drawn.all():
+        drawn[:] = False
+        drawn[sizes.argmin()] = True
+    found: np.ndarray = drawn[place]
+    return found
+
+
 def fitting_of(settings: Settings, table: pl.DataFrame, y: np.ndarray, **more: Any) -> Fitting:
-    """Under what these rows are fitted: when they were, if they were split by time, and what classes are searched by."""
+    """Under what these rows are fitted: when they were, or what they belong to, as they were split, and what classes are searched by."""
     import numpy as np
 
     metric, data = tuning_metric(settings), settings.dataset
-    moments, classes = None, np.unique(y).tolist() if has_classes(data.task) else []
+    classes = np.unique(y).tolist() if has_classes(data.task) else []
     if settings.split.kind == "time":
-        moments = table[str(data.time_column)].rank("dense").fill_null(0).cast(int).to_numpy()
+        more["moments"] = table[str(data.time_column)].rank("dense").fill_null(0).cast(int).to_numpy()
+    elif (hashes := things_of(table, settings)) is not None:
+        more["things"] = np.unique(hashes, return_inverse=True)[1]
     if not classes:
-        return Fitting(moments=moments, **more)
+        return Fitting(**more)
     positive, sign = positive_index(classes, data), direction(metric)
 
     def worth(rows: np.ndarray, said: np.ndarray) -> float:
         return sign * score(metric, data.task, y[rows], said, classes, positive)
 
-    return Fitting(moments=moments, worth=worth, measure=metric, lower_is_better=sign < 0, **more)
+    return Fitting(worth=worth, measure=metric, lower_is_better=sign < 0, **more)

@@ -93,11 +93,9 @@ def kept_together(settings: Settings, table: pl.DataFrame, x: Any) -> Any:
     """A number for each row, shared by those that are never parted: of equal features, or of one thing; None if none are."""
     import pandas as pd
 
-    hashes = (
-        things_of(table, settings.split.together, settings.seed)
-        if settings.split.together
-        else pd.util.hash_pandas_object(x, index=False).to_numpy()
-    )
+    hashes = things_of(table, settings)
+    if hashes is None:
+        hashes = pd.util.hash_pandas_object(x, index=False).to_numpy()
     _, groups = np.unique(hashes, return_inverse=True)
     return groups if groups.max(initial=-1) + 1 < len(hashes) else None
 

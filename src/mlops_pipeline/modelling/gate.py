@@ -195,10 +195,12 @@ def _bound(confidence: float) -> str:
 def _gained(judged: Judged, gain: Interval, limit: float, text: str, *, strictly: bool = False) -> Verdict:
     """A gain by its lower bound; where only that is short of the limit, that the rows are too few to tell."""
     passed, told = _at_least(gain.low, limit, text, strictly=strictly)
-    if passed or gain.low is None or not _at_least(gain.value, limit, "", strictly=strictly)[0]:
+    rows, things = judged.evaluation.test_rows, judged.evaluation.test_things
+    is_unknown = gain.low is None and things is None
+    if passed or is_unknown or not _at_least(gain.value, limit, "", strictly=strictly)[0]:
         return passed, told
-    rows = judged.evaluation.test_rows
-    return passed, f"{told}; the gain that was measured is {_seen(gain.value)}, but {rows:,} held-out rows are too few to be sure of it"
+    of = f"{rows:,} held-out rows" if things is None else f"held-out rows in {things:,} group{'' if things == 1 else 's'} (split.together)"
+    return passed, f"{told}; the gain that was measured is {_seen(gain.value)}, but {of} are too few to be sure of it"
 
 
 def _at_least(value: float | None, limit: float, text: str, *, strictly: bool = False) -> Verdict:

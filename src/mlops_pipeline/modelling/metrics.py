@@ -31,6 +31,9 @@ DEFINED = 0.5
 FEW_ROWS = 10
 """Of fewer rows, or of fewer of a class, resampling does not tell how far off a figure may be: it draws the same ones again."""
 
+FEW_THINGS = 10
+"""Of rows of fewer things, resampling things does not tell either: intervals come out too narrow (Cameron, Gelbach and Miller 2008)."""
+
 BIN_ROWS = 10
 """There are no more bins of a calibration curve than have so many rows each: what is seen of fewer is mostly chance."""
 
@@ -63,12 +66,21 @@ class Reach:
 
 @dataclass(frozen=True)
 class Predictions:
-    """Held-out truth and what a model says of it. ``y`` are class indices (int) or values (float)."""
+    """Held-out truth and what a model says of it. ``y`` are class indices (int) or values (float).
+
+    ``things`` are numbers, int64 (rows,), of what rows belong to, such as patients; None: each row is for itself.
+    """
 
     task: Task
     y: npt.NDArray[Any]
     predicted: Array
     positive: int = 1
+    things: npt.NDArray[np.int64] | None = None
+
+    def of_rows(self, rows: npt.NDArray[Any]) -> Predictions:
+        """The same of some rows: their places, or which of all they are."""
+        things = None if self.things is None else self.things[rows]
+        return replace(self, y=self.y[rows], predicted=self.predicted[rows], things=things)
 
 
 def direction(metric: str) -> float:
@@ -94,13 +106,13 @@ def point(metric: str, made: Predictions) -> float:
 
 
 def bootstrap(metric: str, made: Predictions, resamples: int, confidence: float, seed: int) -> MeasuredInterval:
-    """The metric with its percentile interval over resampled rows; NaN bounds where it is never defined."""
+    """The metric with its percentile interval over resampled rows, or things; NaN bounds where it is never defined."""
     return bootstrap_all((metric,), made, resamples, confidence, seed)[metric]
 
 
 def bootstrap_all(metrics: Sequence[str], made: Predictions, resamples: int, confidence: float, seed: int) -> dict[str, MeasuredInterval]:
     """Several metrics on the same resampled rows, which cost more to draw than to score."""
-    values = _resampled(lambda w: np.stack([weighted(metric, made, w) for metric in metrics]), len(made.y), resamples, seed)
+    values = _resampled(lambda w: np.stack([weighted(metric, made, w) for metric in metrics]), made, resamples, seed)
     return {metric: _interval_of(metric, made, row, confidence) for metric, row in zip(metrics, values, strict=True)}
 
 
@@ -119,7 +131,7 @@ def bootstrap_with_gain(
         return np.stack([*scores, sign * (scores[place] - weighted(metric, theirs, w))])
 
     ours, theirs = _in_order_of_score(ours, theirs)
-    *values, differences = _resampled(both, len(ours.y), resamples, seed)
+    *values, differences = _resampled(both, ours, resamples, seed)
     intervals = {name: _interval_of(name, ours, row, confidence) for name, row in zip(metrics, values, strict=True)}
     gain = _interval(sign * (point(metric, ours) - point(metric, theirs)), differences, confidence)
     if (mine := _by_rows(metric, ours, confidence)) is not None:
@@ -131,9 +143,9 @@ def bootstrap_with_gain(
 def paired_difference(
     metric: str, ours: Predictions, theirs: Predictions, resamples: int, confidence: float, seed: int
 ) -> tuple[MeasuredInterval, npt.NDArray[np.float64]]:
-    """How much better (positive) ours is than theirs on the same resampled rows, and every resampled difference."""
+    """How much better (positive) ours is than theirs on the same resampled rows, or things, and every resampled difference."""
     sign = direction(metric)
-    differences = _resampled(lambda w: sign * (weighted(metric, ours, w) - weighted(metric, theirs, w)), len(ours.y), resamples, seed)
+    differences = _resampled(lambda w: sign * (weighted(metric, ours, w) - weighted(metric, theirs, w)), ours, resamples, seed)
     value = sign * (point(metric, ours) - point(metric, theirs))
     return _interval(value, differences, confidence), differences
 
@@ -143,8 +155,7 @@ def _in_order_of_score(ours: Predictions, theirs: Predictions) -> tuple[Predicti
     if ours.task != "binary":
         return ours, theirs
     order = np.argsort(ours.predicted[:, ours.positive], kind="stable")
-    first, second = (Predictions(p.task, p.y[order], p.predicted[order], p.positive) for p in (ours, theirs))
-    return first, second
+    return ours.of_rows(order), theirs.of_rows(order)
 
 
 def resampled_weights(rows: int, count: int, seed: tuple[int, int]) -> Array:
@@ -155,23 +166,58 @@ def resampled_weights(rows: int, count: int, seed: tuple[int, int]) -> Array:
     return weights
 
 
-def _resampled(function: Callable[[Array], Array], rows: int, resamples: int, seed: int) -> Array:
+def _resampled(function: Callable[[Array], Array], made: Predictions, resamples: int, seed: int) -> Array:
     """The function of every resample's weights, some resamples at a time on every core; the result depends on the seed alone.
 
-    NaN of a single row: drawn again and again it tells nothing of others.
+    Where rows belong together things are drawn, each with all its rows (the cluster bootstrap; Davison and Hinkley 1997, section 3.8):
+    rows of one are alike, and drawn one by one would pass for so many witnesses. NaN of few things, and of a single row: drawn again and
+    again it tells nothing of others.
     """
+    rows, place = len(made.y), None
+    if made.things is not None:
+        there, place = np.unique(made.things, return_inverse=True)
+        rows = len(there)
+
+    def of_chunk(chunk: tuple[int, int]) -> Array:
+        weights = resampled_weights(rows, chunk[1], (seed, chunk[0]))
+        return function(weights if place is None else weights[:, place])
+
     with ThreadPoolExecutor() as pool:
         sizes = [min(CHUNK, resamples - start) for start in range(0, resamples, CHUNK)]
-        parts = pool.map(lambda part: function(resampled_weights(rows, part[1], (seed, part[0]))), enumerate(sizes))
-        values = np.concatenate(list(parts), axis=-1)
-    return values if rows > 1 else np.full_like(values, np.nan)
+        values = np.concatenate(list(pool.map(of_chunk, enumerate(sizes))), axis=-1)
+    is_told = rows > 1 if made.things is None else worth(made.things) >= FEW_THINGS
+    return values if is_told else np.full_like(values, np.nan)
+
+
+def worth(things: npt.NDArray[np.int64]) -> float:
+    """How many things of equally many rows these rows tell as much as, were all rows of one thing alike (Kish 1965)."""
+    sizes = np.bincount(things).astype(np.float64)
+    return float(sizes.sum() ** 2 / max((sizes**2).sum(), 1.0))
+
+
+def share_of(hits: npt.NDArray[np.bool_], things: npt.NDArray[np.int64] | None, confidence: float) -> tuple[float, float, float]:
+    """The share of hits and its interval (Wilson, 1927), of as many rows as these tell it as surely as (Korn and Graubard 1998).
+
+    How much rows of one thing are alike is told by how its share differs from thing to thing. At the worst, where things are few or
+    agree, rows count for no more than their things.
+    """
+    share, of = float(hits.mean()), float(len(hits))
+    if things is not None:
+        least, sizes = worth(things), np.bincount(things)
+        right, sizes = np.bincount(things, hits)[sizes > 0], sizes[sizes > 0]
+        spread = float(((right - share * sizes) ** 2).sum()) / of**2
+        if least < FEW_THINGS or not 0 < share < 1:
+            of = least
+        elif spread > 0:
+            of = min(max(share * (1 - share) * (len(sizes) - 1) / len(sizes) / spread, least), of)
+    return (share, *wilson(share * of, of, confidence))
 
 
 def weighted(metric: str, made: Predictions, w: Array) -> Array:
     """The metric under each row of weights. Raises :class:`PipelineError` if another's part does not give numbers of this shape."""
     part = plugins.part(plugins.Metric, metric)
     if not plugins.is_ours(part):  # whose function may change what it is given, which all others are given too
-        made, w = replace(made, y=_for_reading(made.y), predicted=_for_reading(made.predicted)), _for_reading(w)
+        made, w = replace(made, y=_for_reading(made.y), predicted=_for_reading(made.predicted), things=None), _for_reading(w)
     with np.errstate(invalid="ignore", divide="ignore"):
         values = plugins.run(part, made, w, *plugins.settings_of(part))
     try:
@@ -217,9 +263,10 @@ def calibration_error(made: Predictions) -> float | None:
 def calibration_error_by_chance(made: Predictions) -> float | None:
     """What :func:`calibration_error` would be about, were every probability right: a share of few rows is off by chance.
 
-    The mean distance of a normal variable from its mean, of the variance that the probabilities give each bin's share.
+    The mean distance of a normal variable from its mean, of the variance that the probabilities give each bin's share. None where rows
+    belong together, for how far shares of such are off depends on how alike they are.
     """
-    if calibration_error(made) is None:
+    if calibration_error(made) is None or made.things is not None:
         return None
     confidence, _ = _confidence(made)
     spreads = [np.sqrt((confidence[p] * (1 - confidence[p])).clip(min=0).sum()) for p in _bins_of(confidence, 10)]
@@ -371,6 +418,7 @@ def _interval_of(metric: str, made: Predictions, resampled: npt.NDArray[np.float
 def _by_rows(metric: str, made: Predictions, confidence: float) -> Reach | None:
     """How far off a share may be where resampling is blind: of few rows, or where all of them agree. None elsewhere.
 
+    Rows that belong together count for as many as their things (:func:`worth`).
     Of several classes those few alone put their mean as far off (square-and-add, Newcombe 1998).
     """
     shares = SHARES[metric](made) if metric in SHARES else []
@@ -388,7 +436,7 @@ def _by_rows(metric: str, made: Predictions, confidence: float) -> Reach | None:
 
 def _right(made: Predictions) -> list[tuple[float, float]]:
     """The share of rows whose class is said, and of how many."""
-    return [(float((made.predicted.argmax(axis=1) == made.y).mean()), len(made.y))]
+    return [(float((made.predicted.argmax(axis=1) == made.y).mean()), _count(made, np.ones(len(made.y), dtype=bool)))]
 
 
 def _found(made: Predictions) -> list[tuple[float, float]]:
@@ -396,7 +444,7 @@ def _found(made: Predictions) -> list[tuple[float, float]]:
     said = made.predicted.argmax(axis=1)
     kinds = [made.positive] if made.task == "binary" else range(made.predicted.shape[1])
     pairs = [(said == k, made.y == k) for k in kinds]
-    return [(float((a & b).sum() / (a | b).sum()), int((a | b).sum())) for a, b in pairs if (a | b).any()]
+    return [(float((a & b).sum() / (a | b).sum()), _count(made, a | b)) for a, b in pairs if (a | b).any()]
 
 
 def _ordered(made: Predictions) -> list[tuple[float, float]]:
@@ -410,7 +458,7 @@ def _ordered(made: Predictions) -> list[tuple[float, float]]:
     found = []
     for k in kinds:
         ones, scores = made.y == k, made.predicted[:, k]
-        these, others = int(ones.sum()), int((~ones).sum())
+        these, others = _count(made, ones), _count(made, ~ones)
         if these and others and scores.min() < scores.max():
             found.append((float(_auc(scores, ones, np.ones((1, len(ones))))[0]), 3 * these * others / (these + others + 1)))
     return found
@@ -423,8 +471,13 @@ def _precise(made: Predictions) -> list[tuple[float, float]]:
     for k in kinds:
         ones, scores = made.y == k, made.predicted[:, k]
         if 0 < ones.sum() < len(ones) and scores.min() < scores.max():
-            found.append((float(_average_precision(scores, ones, np.ones((1, len(ones))))[0]), int(ones.sum())))
+            found.append((float(_average_precision(scores, ones, np.ones((1, len(ones))))[0]), _count(made, ones)))
     return found
+
+
+def _count(made: Predictions, rows: npt.NDArray[np.bool_]) -> float:
+    """How many rows some are, or things."""
+    return float(rows.sum()) if made.things is None else worth(made.things[rows])
 
 
 SHARES = {"accuracy": _right, "f1": _found, "roc_auc": _ordered, "average_precision": _precise}

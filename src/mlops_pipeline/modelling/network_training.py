@@ -317,10 +317,8 @@ def device_of(asked: str, processes: int = 1) -> Any:
 
 
 def parted(of: Learning, target: np.ndarray, during: Fitting) -> tuple[np.ndarray, np.ndarray]:
-    """The rows to learn from, and those held back: the last by time where there is one, else some at random; at least one of each."""
+    """The rows to learn from, and those held back (:meth:`Fitting.parted`)."""
     count = len(target)
     if count < 2:
         raise PipelineError(f"dataset: a network needs 2 training rows at least, not {count}: widen split")
-    order = np.random.default_rng(of.seed).permutation(count) if during.moments is None else np.argsort(during.moments, kind="stable")
-    held = min(count - 1, max(1, round(of.held_back * count)))
-    return np.sort(order[:-held]), np.sort(order[-held:])
+    return during.parted(count, of.held_back, of.seed)

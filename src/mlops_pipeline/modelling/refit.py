@@ -107,7 +107,7 @@ def refit(settings: Settings, layout: Layout, judged: Contract, test_sha256: str
     contract = msgspec.structs.replace(contract, model_sha256=model_digest(folder, form), model_bytes=size_in_bytes(folder, form))
     engine = load_engine(folder, contract, only=form.name)
     predicted = scorer_of(contract, engine).taking_nulls().predict(test)
-    ours = predictions_of(test[data.target], predicted, contract.classes, settings)
+    ours = predictions_of(test, predicted, contract.classes, settings)
     twins = make_twins(settings, folder, engine, contract, model_input(test, features), ours)
     facts = OnAllRows(
         rows=len(x),

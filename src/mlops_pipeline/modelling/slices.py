@@ -36,7 +36,7 @@ def slices(table: pl.DataFrame, columns: tuple[str, ...], metric: str, made: Pre
         for value in sorted(values.unique().to_list()):
             rows = (values == value).to_numpy()
             if rows.sum() >= min_rows:
-                result = point(metric, _part(made, rows))
+                result = point(metric, made.of_rows(rows))
                 if np.isfinite(result):
                     found.append(MeasuredSlice(column, value, int(rows.sum()), round(result, 6)))
     return sorted(found, key=lambda part: (direction(metric) * part.metric, part.column, part.value))
@@ -62,8 +62,4 @@ def slice_interval(
     import polars as pl
 
     rows = (table[part.column].cast(pl.String).fill_null("(missing)") == part.value).to_numpy()
-    return bootstrap(metric, _part(made, rows), resamples, confidence, seed)
-
-
-def _part(made: Predictions, rows: np.ndarray) -> Predictions:
-    return Predictions(made.task, made.y[rows], made.predicted[rows], made.positive)
+    return bootstrap(metric, made.of_rows(rows), resamples, confidence, seed)

@@ -98,7 +98,7 @@ def _study(settings: Settings, layout: Layout) -> Study:
         settings.train,
         settings.tuning.folds,
         settings.seed,
-        settings.split.kind,
+        (settings.split.kind, settings.split.together),
         (metric, settings.evaluate.metric_params.get(metric)),
         (data.task, data.target, data.positive, data.time_column, data.min_level_rows),
         [(name, column.kind, column.private) for name, column in feature_columns(settings).items()],

@@ -94,7 +94,9 @@ def _write_settings(watch: Watched, table: Path, there: list[str]) -> str:
     made = settings_for(content, watch.layout.relative(table.resolve()), there, _lookups(watch))
     with replacing(settings) as temporary:
         temporary.write_text(HEAD + yaml.safe_dump(made, sort_keys=False, allow_unicode=True), encoding="utf-8")
-    return f"settings to train on it: {settings}"
+    names = ", ".join(f"'{name}'" for name in watch.pipeline.split.together)
+    parted = "" if made.get("split") == content.get("split") else f"; without split.together, for it is not on record of all rows: {names}"
+    return f"settings to train on it: {settings}{parted}"
 
 
 def _lookups(watch: Watched) -> Sequence[Sequence[str]]:
@@ -135,10 +137,15 @@ def settings_for(content: dict[str, Any], table: str, there: Sequence[str], look
     features = dict(content.get("features") or {})
     if "exclude" in features:
         features["exclude"] = [name for name in features["exclude"] if name in known]
+    split = content.get("split") or {}
+    if not known >= set(split.get("together") or ()):
+        # Of what is left, such as a ward without its patients, rows are not alike.
+        split = {key: value for key, value in split.items() if key != "together"}
+    kept = {"split": split} if "split" in content else {}
     empty = {key for key in ("lookups", "derive", "counts", "history", "aggregates", "known_after_outcome") if not data[key]}
     data = {key: value for key, value in data.items() if key not in empty}
     name = f"{content['name']}_recorded"
-    return {**content, "name": name, "dataset": data, "features": features, "paths": {"root": f"pipelines/{name}"}}
+    return {**content, "name": name, "dataset": data, "features": features, **kept, "paths": {"root": f"pipelines/{name}"}}
 
 
 def _as_kept(column: dict[str, Any], table: str) -> dict[str, Any]:

@@ -394,7 +394,7 @@ class _Window:
         chosen, narrower = made, 1.0
         if rows > RESAMPLED_ROWS:
             some = np.sort(np.random.default_rng(limits.seed).permutation(rows)[:RESAMPLED_ROWS])
-            chosen = Predictions(made.task, made.y[some], made.predicted[some], made.positive)
+            chosen = made.of_rows(some)
             narrower = math.sqrt(RESAMPLED_ROWS / rows)
         found = bootstrap_all(metrics, chosen, limits.resamples, limits.confidence, limits.seed)
         return {
@@ -415,7 +415,7 @@ class _Window:
                 if count < self.limits.least_slice_rows:
                     continue
                 own = texts == value
-                part = Predictions(made.task, made.y[own], made.predicted[own], made.positive)
+                part = made.of_rows(own)
                 if np.isfinite(point(metric, part)):
                     said, low, high = self._intervals([metric], part)[metric]
                     found.append(

@@ -88,7 +88,7 @@ def summary_for(settings: Settings, layout: Layout, folder: Path, what: str) -> 
     train, test = (pl.read_parquet(path, glob=False) for path in (layout.train, layout.test))
     scorer = load_scorer(own, only=contract.own_format)
     predicted = scorer_of(contract, scorer.engine).taking_nulls().predict(test)
-    ours = predictions_of(test[settings.dataset.target], predicted, contract.classes, settings)
+    ours = predictions_of(test, predicted, contract.classes, settings)
     made = summary_of(contract, train, test, ours, evaluation, frozen_encoders(own))
     return made if own == folder else again_on(made, served, pl.concat([train, test]), frozen_encoders(folder))
 

@@ -114,7 +114,15 @@ _NULL_EVERYWHERE = frozenset(
 _INDEX = re.compile(r"|Unnamed: \d+|rownames|row\.names|row_names|\.\.\.1|__index_level_\d+__|index", re.IGNORECASE)
 _IDENTIFIER = set(re.findall(r"\w+", "id ids uuid guid key index rownames rowname rownum row nr no number nummer identifier recordid obs"))
 _KEYS = {"id", "ids", "uuid", "guid"}
-_THINGS = set(re.findall(r"\w+", "subject patient participant person customer client user student pupil household family kunde"))
+_THINGS = set(
+    re.findall(
+        r"\w+",
+        "subject patient participant person individual respondent donor customer client user member account employee player student pupil "
+        "household family animal kunde",
+    )
+)
+_NUMBER_OF_A_THING = set(re.findall(r"\w+", "no nr num number nummer code key name"))
+_THING_ID = re.compile(rf"({'|'.join(sorted(_THINGS))}|subj|pat|cust)id")
 _MOMENT = set(re.findall(r"\w+", "timestamp ts epoch unix utc time datetime date moment created updated zeit datum"))
 _TIME = set(re.findall(r"\w+", "year month week day date time period quarter age hour minute jahr monat woche tag"))
 _STATES = (
@@ -704,7 +712,8 @@ def _is_constant(column: ColumnProfile, one: Described) -> bool:
 def names_things(name: str) -> bool:
     """Whether a column's name says that its values name what several rows may belong to: patients, customers."""
     words = re.sub(r"(?<=[a-z])(?=[A-Z])|[^A-Za-z]+", " ", name).lower().split()
-    return bool(words) and (words[-1] in _THINGS or not _KEYS.isdisjoint(words))
+    is_number = len(words) > 1 and words[-1] in _NUMBER_OF_A_THING and words[-2] in _THINGS
+    return bool(words) and (words[-1] in _THINGS or is_number or not _KEYS.isdisjoint(words) or any(map(_THING_ID.fullmatch, words)))
 
 
 def _name_words(name: str) -> set[str]:

@@ -57,7 +57,7 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
     engine = load_engine(layout.model, contract, only=contract.own_format)
     with console.status(f"scoring {test.height:,} held-out rows"):
         predicted = scorer_of(contract, engine).taking_nulls().predict(test)
-        ours = predictions_of(test[data.target], predicted, classes, settings)
+        ours = predictions_of(test, predicted, classes, settings)
         evaluation = measured(settings, layout, test, ours, classes)
         champion = RegistryWriter(tracking).champion_besides(contract.model_sha256)
         things = settings.split.together
@@ -129,18 +129,26 @@ def _write_predictions(path: Path, test: pl.DataFrame, ours: Predictions, classe
 
 
 def _say(console: Console, evaluation: Evaluation, ours: Predictions, classes: int, together: str) -> None:
+    from rich.markup import escape
+
     metric = evaluation.metric
     main, baseline = evaluation.metrics[metric], evaluation.baseline[metric]
     rows = f"{evaluation.test_rows:,} held-out row{'' if evaluation.test_rows == 1 else 's'}"
+    if evaluation.test_things is not None:
+        rows += f" in {evaluation.test_things:,} group{'' if evaluation.test_things == 1 else 's'} by {together}"
     if main.value is None:
-        console.print(f"            [bold]{metric} could not be measured[/bold]: {_only(ours, classes)} among {rows}", markup=True)
+        console.print(f"            [bold]{metric} could not be measured[/bold]: {_only(ours, classes)} among {escape(rows)}", markup=True)
     else:
         told = (
             f"{evaluation.confidence * 100:.4g}% interval {_said(main.low)} to {_said(main.high)}"
             if main.low is not None
             else "too few for an interval"
+            if evaluation.test_things is None
+            else "groups too few, or too unequal, for an interval"
         )
-        console.print(f"            [bold]{metric} {main.value:.4f}[/bold] ({told}) on {rows}; baseline {_said(baseline)}", markup=True)
+        console.print(
+            f"            [bold]{metric} {main.value:.4f}[/bold] ({told}) on {escape(rows)}; baseline {_said(baseline)}", markup=True
+        )
     worst = evaluation.worst_slice
     if worst:
         console.print(f"            worst slice: {worst.column} = {worst.value} with {_said(worst.metric)} on {worst.rows:,} rows")

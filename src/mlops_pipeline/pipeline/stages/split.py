@@ -50,7 +50,7 @@ def split(settings: Settings, layout: Layout, console: Console, tell: Listener =
     for part, path in ((train, layout.train), (test, layout.test)):
         with replacing(path) as temporary:
             part.write_parquet(temporary, compression="zstd")
-    warning = _warning(test.height)
+    warning = _warning(test, settings)
     timeless = table[str(settings.dataset.time_column)].null_count() if rule.kind == "time" else 0
     write_json(
         layout.split_report,
@@ -161,8 +161,9 @@ def _stratified(table: pl.DataFrame, settings: Settings) -> tuple[pl.DataFrame, 
     """
     import numpy as np
 
-    if settings.split.together:
-        held = _by_thing(table, settings)
+    belonging = things_of(table, settings)
+    if belonging is not None:
+        held = _by_thing(table, belonging, settings)
         return table.filter(~held), table.filter(held)
     keys = table.select(list(settings.dataset.entity_key or settings.dataset.columns))
     order = keys.hash_rows(settings.seed).to_numpy().argsort(kind="stable")
@@ -177,8 +178,8 @@ def _stratified(table: pl.DataFrame, settings: Settings) -> tuple[pl.DataFrame, 
     return table.filter(~held), table.filter(held)
 
 
-def _by_thing(table: pl.DataFrame, settings: Settings) -> np.ndarray:
-    """Which rows are held out, so that all rows of a thing (``split.together``) are on one side: the same share of each class.
+def _by_thing(table: pl.DataFrame, belonging: np.ndarray, settings: Settings) -> np.ndarray:
+    """Which rows are held out, so that all rows of a thing (by ``belonging``) are on one side: the same share of each class.
 
     A thing counts as of its rarest class, so that this is on both sides where enough things have it. Things are drawn by their hashes,
     and so keep their side as the table grows. A class keeps rows to train on, and a thing with more rows than twice the share is trained
@@ -189,7 +190,7 @@ def _by_thing(table: pl.DataFrame, settings: Settings) -> np.ndarray:
     data = settings.dataset
     target = table[data.target].to_numpy() if has_classes(data.task) else np.zeros(table.height)
     # Groups come in the order of their hashes, which is as good as drawn.
-    things, thing, sizes = np.unique(things_of(table, settings.split.together, settings.seed), return_inverse=True, return_counts=True)
+    things, thing, sizes = np.unique(belonging, return_inverse=True, return_counts=True)
     values, counts = np.unique(target, return_counts=True)
     rarest = np.full(len(things), "", dtype=object)
     for value in values[counts.argsort(kind="stable")[::-1]]:  # a rarer one later
@@ -262,7 +263,16 @@ def _span(table: pl.DataFrame, settings: Settings) -> str:
     return " to ".join(str(moment).removesuffix(" 00:00:00") for moment in (table[column].min(), table[column].max()))
 
 
-def _warning(rows: int) -> str | None:
-    if rows >= FEW_ROWS:
+def _warning(test: pl.DataFrame, settings: Settings) -> str | None:
+    """Of rows that belong together what is counted are the things: rows of one are alike."""
+    import numpy as np
+
+    things = things_of(test, settings)
+    count = test.height if things is None else len(np.unique(things))
+    if count >= FEW_ROWS:
         return None
-    return f"only {rows} {'row is' if rows == 1 else 'rows are'} held out: no split of that size proves anything about the model"
+    s, verb = ("", "is") if count == 1 else ("s", "are")
+    if things is None:
+        return f"only {count} row{s} {verb} held out: no split of that size proves anything about the model"
+    names = " and ".join(settings.split.together)
+    return f"only {count} group{s} by {names} {verb} held out, in {test.height:,} rows: a split of so few says little of any other"
