@@ -252,6 +252,7 @@ def test_a_target_that_cannot_be_learned_is_told_in_one_line(name: str) -> None:
         (["yes", "no"] * 20, "binary"),
         (["Yes", " Yes ", "No", "No "] * 10, "binary"),
         (["F", "N"] * 20, "binary"),
+        (["< 20 yrs", "> 20 yrs"] * 20, "binary"),
     ],
 )
 def test_the_task_follows_from_all_values_of_the_target(values: list[str], task: str) -> None:
@@ -310,6 +311,9 @@ MEANT: dict[str, tuple[list[str], tuple[str, str | None], str, Any]] = {
         "'<5' and '5' are two values: read as text; to make one number of them write kind: number, format: '<1234.5+'",
         "<5",
     ),
+    "bounds of one number": (cycle("<6m", ">6m"), ("category", None), "'<6m' and '>6m' are two values: read as text", ">6m"),
+    "bounds with a blank": (cycle("<= 1500 sf", "> 1500 sf"), ("category", None), "are two values: read as text", "> 1500 sf"),
+    "up to, and more": (cycle("<5", "5+"), ("category", None), "'<5' and '5+' are two values: read as text", "5+"),
     "blanks beside": (cycle("3", "4", "  "), ("integer", None), "", 4),
     "truths and numbers": (cycle("0", "TRUE", "FALSE", "1"), ("boolean", None), "", 1),
     "time of day": (cycle("7:30", "23:15"), ("number", "h:mm"), "as seconds; for minutes and seconds", 83700.0),

@@ -449,16 +449,24 @@ def _word_among_levels(column: ColumnProfile, one: Described) -> str:
 
 
 def _bound_of_a_level(column: ColumnProfile, written: Described) -> str:
-    """What to say of a bound such as ``<5`` among a few values, if 5 is another one of them; empty if no two would become one."""
+    """What to say of two among a few values that would be one number, as ``<5`` beside 5 or ``>5``; empty if no two would become one."""
     if column.few is None or len(column.few) > FEW_CLASSES:
         return ""
-    plain = {number_of(text) for text in column.bare}
-    both = (text for text in column.bare if text and (text[0] in BOUNDS or text[-1] == "+") and number_of(text, written.format) in plain)
-    text = _shortest(both)
-    if not text:
+    of_number: dict[float, dict[str, str]] = {}
+    for text in sorted(column.bare, key=lambda text: (len(text), text)):
+        if (number := number_of(text, written.format)) is not None:
+            of_number.setdefault(number, {}).setdefault(_side(text), text)
+    both = next((ends for ends in of_number.values() if len(ends) > 1), {})
+    if not both:
         return ""
+    bound, other = (f"'{both[side]}'" for side in sorted(both, reverse=True)[:2])
     remedy = f"to make one number of them write kind: number, format: '{written.format}'"
-    return f"'{text}' and '{number_of(text, written.format):g}' are two values: read as text; {remedy}"
+    return f"{bound} and {other} are two values: read as text; {remedy}"
+
+
+def _side(text: str) -> str:
+    """Of which numbers a text is the bound, those below or those above; empty where it is a number itself."""
+    return "below" if text.startswith(("<", "≤")) else "above" if text.startswith((">", "≥")) or text.endswith("+") else ""
 
 
 def _written_number(column: ColumnProfile) -> Described | None:
