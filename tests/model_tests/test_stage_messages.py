@@ -126,6 +126,6 @@ def test_a_row_whose_target_is_none_of_two_classes_is_told_with_what_goes_on_wit
             stage.run(settings, layout, quiet())
     said = str(caught.value)
     assert said.startswith(f"{config}: dataset.task = 'binary': the target 'paid' has 3 classes")
-    assert "name their words under its null_values in dataset.columns; if all are meant, write task: multiclass" in said
+    assert "write null_values: ['', WORD] with their words under it in dataset.columns; if all are meant, write task: multiclass" in said
     assert ("'perhaps' in 6 rows" in said) == (not private), said
     assert ("perhaps" in said) == (not private), said

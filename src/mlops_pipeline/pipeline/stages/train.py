@@ -165,7 +165,7 @@ def _classes(y: Any, settings: Settings, layout: Layout) -> list[Any]:
         what = f"the training rows hold one class alone{told}: widen split, or name another target"
         raise PipelineError(f"{layout.config}: dataset.target = '{data.target}': {what}")
     if data.task == "binary" and len(classes) != 2:
-        remedy = "mend the rows in which it holds no class, or name their words under its null_values in dataset.columns"
+        remedy = "mend the rows in which it holds no class, or write null_values: ['', WORD] with their words under it in dataset.columns"
         what = f"the target '{data.target}' has {len(classes)} classes{told}: {remedy}; if all are meant, write task: multiclass"
         raise PipelineError(f"{layout.config}: dataset.task = 'binary': {what}")
     if data.positive is not None and class_named(data.positive, classes, data) is None:
