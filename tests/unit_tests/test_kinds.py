@@ -218,6 +218,20 @@ def test_what_stands_for_null_is_counted_beyond_the_first_chunk_however_many_val
         assert (one.kind, dict(one.nothing)) == (kind, {word: values.count(word) for word in {"NA", "-"} & set(values)})
 
 
+@pytest.mark.parametrize(
+    ("written", "kind", "form"),
+    [
+        (lambda n: f"{n},25", "number", "1234,5"),
+        (lambda n: f"$1,{n % 1000:03}.50", "number", "$1,234.5"),
+        (lambda n: f"{n % 28 + 1:02}.{n // 28 % 12 + 1:02}.20{n // 336 % 100:02}", "datetime", "%d.%m.%Y"),
+    ],
+)
+def test_however_many_rows_say_that_there_is_nothing_the_others_tell_the_kind(written: Any, kind: str, form: str) -> None:
+    values = [written(n) if n % 3 == 0 else ("NA", "-")[n % 2] for n in range(900)]
+    for one in (kind_of(values), kind_of(values, ["NA"] * 900), kind_of(["-"] * 900, values)):
+        assert (one.kind, one.format, {word for word, _ in one.nothing}) == (kind, form, {"NA", "-"})
+
+
 def test_a_typed_tables_floats_are_numbers_and_nan_is_null() -> None:
     assert kind_of([1.0, 2.0, float("nan")]).kind == "number"
     assert kind_of([2**60 + n for n in range(50)]).kind != "integer"
