@@ -219,6 +219,26 @@ def test_what_stands_for_null_is_counted_beyond_the_first_chunk_however_many_val
 
 
 @pytest.mark.parametrize(
+    ("usual", "rare", "form"),
+    [
+        (lambda n: f"{n % 900},25", "1.234,50", "1.234,5"),
+        (lambda n: str(n % 900), "1'825", "1'234.5"),
+        (lambda n: f"01/{n % 12 + 1:02}/2024", "31/01/2024", "%d/%m/%Y"),
+        (lambda n: f"{n % 12 + 1:02}/01/2024", "01/31/2024", "%m/%d/%Y"),
+    ],
+)
+def test_of_ways_of_writing_that_read_nearly_all_values_the_one_is_meant_that_reads_all(usual: Any, rare: str, form: str) -> None:
+    one = kind_of([usual(n) for n in range(1000)], [rare] * 2)
+    assert (one.format, one.odd, one.left_out) == (form, 0, "")
+
+
+def test_a_value_that_is_set_aside_is_named_and_none_that_is_read() -> None:
+    one = kind_of([f"{n % 150},25" for n in range(1000)], ["12,5 or so"] * 2)
+    assert (one.format, one.odd) == ("1234,5", 2)
+    assert one.note == "2 values are none of its kind (such as '12,5 or so'): their rows are set aside"
+
+
+@pytest.mark.parametrize(
     ("written", "kind", "form"),
     [
         (lambda n: f"{n},25", "number", "1234,5"),

@@ -249,7 +249,7 @@ class ColumnProfile:
                 self.read[form] = read
             if form == "h:mm":
                 self._clock(text.filter(read.is_not_null()), read.drop_nulls())
-            if read.null_count() * 2 > len(read) and _are_mostly_others(text, read):
+            if read.null_count() * 2 > len(read) and self.forms[form] * 2 < self.there and _are_mostly_others(text, read):
                 del self.forms[form]
         if self.moments or (first and bool(sample.str.contains(_ISO).any())):
             read = as_moments(text)
