@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -17,7 +17,7 @@ from mlops_pipeline.config.dataset import Column, Source
 from mlops_pipeline.config.finding import FOLDER
 from mlops_pipeline.config.pipeline import USUAL_METRICS, Ingest, Settings, feature_columns, project_of, settings_of
 from mlops_pipeline.config.tree import in_yaml
-from mlops_pipeline.contract.values import BLANKS
+from mlops_pipeline.contract.values import BLANKS, NULL_WORDS
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.inference.ngrams import words_of
 from mlops_pipeline.layout import files_of
@@ -80,7 +80,7 @@ HEAD = """\
 
 @dataclass(frozen=True)
 class Starter:
-    """A settings file's text, and in one line which rows it holds out and why."""
+    """A settings file's text; what is to know of the table, and, in its last line, which rows it holds out and why."""
 
     text: str
     split: str
@@ -102,15 +102,20 @@ class DescribedTable:
         lines = [f"'{use.name}' is no feature: {use.why}." for use in uses if use.use == LEFT_OUT]
         kept = [use.name for use in uses if use.use == FEATURE and self.columns[use.name].left_out]
         lines += [f"'{name}' is a feature, for no other is left: {self.columns[name].left_out}." for name in kept]
+        lines += self.words_for_null()
+        return lines + [f"'{name}': {one.note}." for name, one in self.columns.items() if one.note]
+
+    def words_for_null(self, usual: Collection[str] = ()) -> list[str]:
+        """Which words but the ``usual`` ones stand for null, where, and in how many rows, a line each."""
         nothing: dict[str, list[str]] = {}
         for name, one in self.columns.items():
             for word, count in one.nothing:
                 nothing.setdefault(word, []).append(f"{name} ({count:,})")
-        lines += [
+        return [
             f"'{word}' stands for null in {', '.join(where[:6])}{' and others' if len(where) > 6 else ''}."
             for word, where in nothing.items()
+            if word not in usual
         ]
-        return lines + [f"'{name}': {one.note}." for name, one in self.columns.items() if one.note]
 
     def uses(self, settings: Settings, strong: dict[str, Strong], first: pl.DataFrame) -> list[ColumnUse]:
         """Each column, its kind and whether it is used, and why not; of a text that tells the target what of it does, in the first rows."""
@@ -168,7 +173,7 @@ def starter(
     for key, comment in (("  source", table.notes), ("  columns", table.said(uses)), ("split", [why])):
         indent = key[: len(key) - len(key.lstrip())]
         text = text.replace(f"\n{key}:", f"\n{''.join(_comment(one_line(note, NOTE), indent) for note in comment)}{key}:", 1)
-    return Starter(HEAD + text, "\n".join([*table.notes, why]), uses)
+    return Starter(HEAD + text, "\n".join([*table.notes, *table.words_for_null(NULL_WORDS), why]), uses)
 
 
 def _first_rows(source: Path, settings: Settings) -> pl.DataFrame:

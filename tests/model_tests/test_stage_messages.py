@@ -123,3 +123,26 @@ def test_on_rows_of_both_classes_it_is_measured(tmp_path: Path, monkeypatch: pyt
     said = run_to_the_evaluation(tmp_path, rows, "target", monkeypatch)
     assert "interval" in said
     assert "on 10 held-out rows; baseline 0.5000" in said
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_a_row_whose_target_is_none_of_two_classes_is_told_with_what_goes_on_without_it(private: bool, tmp_path: Path) -> None:
+    answers = ["no" if n % 3 else "yes" for n in range(ROWS)]
+    source, config = tmp_path / "table.csv", tmp_path / "pipeline.yaml"
+    pl.DataFrame({"size": FAIR["size"], "paid": answers}).write_csv(source)
+    settings = settings_for_table(source, "paid", "few", split={"kind": "stratified", "test_share": 0.25})
+    content = settings.model_dump(mode="json", by_alias=True)["dataset"]
+    content["columns"]["paid"] |= {"kind": "category", "private": private}
+    content["positive"] = "yes"
+    settings = settings_for_table(source, "paid", "few", dataset=content, split={"kind": "stratified", "test_share": 0.25})
+    pl.DataFrame({"size": FAIR["size"], "paid": [*answers[:-8], *["perhaps"] * 8]}).write_csv(source)
+    layout = layout_of(settings, config, tmp_path)
+    put_empty_store(tmp_path / "mlflow/mlflow.db", str(tmp_path / "mlruns"))
+    with pytest.raises(PipelineError) as caught:
+        for stage in STAGES[:4]:
+            stage.run(settings, layout, quiet())
+    said = str(caught.value)
+    assert said.startswith(f"{config}: dataset.task = 'binary': the target 'paid' has 3 classes")
+    assert "write null_values: ['', WORD] with their words under it in dataset.columns; if all are meant, write task: multiclass" in said
+    assert ("'perhaps' in 6 rows" in said) == (not private), said
+    assert ("perhaps" in said) == (not private), said

@@ -242,6 +242,40 @@ def test_what_stands_for_null_is_counted_beyond_the_first_chunk_however_many_val
         assert (one.kind, dict(one.nothing)) == (kind, {word: values.count(word) for word in {"NA", "-"} & set(values)})
 
 
+@pytest.mark.parametrize(
+    ("usual", "rare", "form"),
+    [
+        (lambda n: f"{n % 900},25", "1.234,50", "1.234,5"),
+        (lambda n: str(n % 900), "1'825", "1'234.5"),
+        (lambda n: f"01/{n % 12 + 1:02}/2024", "31/01/2024", "%d/%m/%Y"),
+        (lambda n: f"{n % 12 + 1:02}/01/2024", "01/31/2024", "%m/%d/%Y"),
+    ],
+)
+def test_of_ways_of_writing_that_read_nearly_all_values_the_one_is_meant_that_reads_all(usual: Any, rare: str, form: str) -> None:
+    one = kind_of([usual(n) for n in range(1000)], [rare] * 2)
+    assert (one.format, one.odd, one.left_out) == (form, 0, "")
+
+
+def test_a_value_that_is_set_aside_is_named_and_none_that_is_read() -> None:
+    one = kind_of([f"{n % 150},25" for n in range(1000)], ["12,5 or so"] * 2)
+    assert (one.format, one.odd) == ("1234,5", 2)
+    assert one.note == "2 values are none of its kind (such as '12,5 or so'): their rows are set aside"
+
+
+@pytest.mark.parametrize(
+    ("written", "kind", "form"),
+    [
+        (lambda n: f"{n},25", "number", "1234,5"),
+        (lambda n: f"$1,{n % 1000:03}.50", "number", "$1,234.5"),
+        (lambda n: f"{n % 28 + 1:02}.{n // 28 % 12 + 1:02}.20{n // 336 % 100:02}", "datetime", "%d.%m.%Y"),
+    ],
+)
+def test_however_many_rows_say_that_there_is_nothing_the_others_tell_the_kind(written: Any, kind: str, form: str) -> None:
+    values = [written(n) if n % 3 == 0 else ("NA", "-")[n % 2] for n in range(900)]
+    for one in (kind_of(values), kind_of(values, ["NA"] * 900), kind_of(["-"] * 900, values)):
+        assert (one.kind, one.format, {word for word, _ in one.nothing}) == (kind, form, {"NA", "-"})
+
+
 def test_a_typed_tables_floats_are_numbers_and_nan_is_null() -> None:
     assert kind_of([1.0, 2.0, float("nan")]).kind == "number"
     assert kind_of([2**60 + n for n in range(50)]).kind != "integer"
@@ -276,6 +310,7 @@ def test_a_target_that_cannot_be_learned_is_told_in_one_line(name: str) -> None:
         (["yes", "no"] * 20, "binary"),
         (["Yes", " Yes ", "No", "No "] * 10, "binary"),
         (["F", "N"] * 20, "binary"),
+        (["< 20 yrs", "> 20 yrs"] * 20, "binary"),
     ],
 )
 def test_the_task_follows_from_all_values_of_the_target(values: list[str], task: str) -> None:
@@ -334,6 +369,9 @@ MEANT: dict[str, tuple[list[str], tuple[str, str | None], str, Any]] = {
         "'<5' and '5' are two values: read as text; to make one number of them write kind: number, format: '<1234.5+'",
         "<5",
     ),
+    "bounds of one number": (cycle("<6m", ">6m"), ("category", None), "'<6m' and '>6m' are two values: read as text", ">6m"),
+    "bounds with a blank": (cycle("<= 1500 sf", "> 1500 sf"), ("category", None), "are two values: read as text", "> 1500 sf"),
+    "up to, and more": (cycle("<5", "5+"), ("category", None), "'<5' and '5+' are two values: read as text", "5+"),
     "blanks beside": (cycle("3", "4", "  "), ("integer", None), "", 4),
     "truths and numbers": (cycle("0", "TRUE", "FALSE", "1"), ("boolean", None), "", 1),
     "time of day": (cycle("7:30", "23:15"), ("number", "h:mm"), "as seconds; for minutes and seconds", 83700.0),

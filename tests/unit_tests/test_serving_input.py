@@ -251,6 +251,15 @@ def test_unseen_categories_pass_and_are_counted_where_the_policy_says_so() -> No
     assert (rows.unseen, rows.categories[0].tolist()) == (2, ["z", "blue"])
 
 
+@pytest.mark.parametrize(
+    ("least", "said"), [(1, "1 value that training has not seen"), (5, "1 value that fewer than 5 rows of training have")]
+)
+def test_of_a_level_that_may_be_one_of_a_few_rows_it_is_not_said_that_training_has_not_seen_it(least: int, said: str) -> None:
+    training = Contract(task="binary", classes=[0, 1], columns=COLUMNS, categories=SEEN, min_level_rows=least)
+    made = Predict(Signature.of(training), "m", "1").rows(json.dumps({"records": [{**GOOD, "kind": "z"}]}).encode())
+    assert [notice.detail for notice in made.notices or ()] == [f"column 'kind': {said}"]
+
+
 @pytest.mark.parametrize(("count", "status"), [(0, 422), (5, 200), (6, 413)])
 def test_rows_are_counted(count: int, status: int) -> None:
     body = json.dumps({"records": [GOOD] * count}).encode()

@@ -349,3 +349,12 @@ def test_a_number_that_names_rows_is_left_out_and_said_to_tell_the_target_where_
     assert {name: use.used for name, use in uses.items()} == {"id": False, "key": False, "x": True, "year": True}
     assert "alone it tells the target with AUC" in uses["id"].why and "features.exclude" in uses["id"].why
     assert uses["key"].why == "identifier: 300 different values in 300 rows"
+
+
+def test_an_unusual_word_for_null_is_said_when_a_table_is_described_and_a_usual_one_in_the_file_alone(tmp_path: Path) -> None:
+    rows = [{"age": ["?", "NA", str(n)][min(n % 10, 2)], "size": n * 1.5, "y": "ab"[n % 2]} for n in range(60)]
+    pl.DataFrame(rows).write_csv(tmp_path / "table.csv")
+    made = starter(tmp_path / "table.csv", "y", tmp_path / "new.yaml")
+    assert made.split.splitlines()[0] == "'?' stands for null in age (6)."
+    assert "'NA'" not in made.split
+    assert "# 'NA' stands for null in age (6)." in made.text

@@ -234,10 +234,11 @@ class _Notes:
         """One line a thing."""
         told = [*self._way.notes]
         told += [f"column '{name}' is not in the file: null in every row" for name in self._absent]
+        signature = self._scorer.signature
         for name, unseen in self._unseen.items():
-            named = told_levels(self._scorer.signature.columns[name], unseen.examples)
+            named = told_levels(signature.columns[name], unseen.examples)
             examples = f", such as {', '.join(map(repr, named))}" if named else ""
-            told.append(f"column '{name}': {unseen.count:,} value{'' if unseen.count == 1 else 's'} that training has not seen{examples}")
+            told.append(f"column '{name}': {unseen.count:,} value{'' if unseen.count == 1 else 's'} {signature.unlisted}{examples}")
         told += [self._scorer.signature.far_notice(name, count).detail for name, count in self._far.items()]
         told += [self._scorer.engine.cut_notice(name, count).detail for name, count in self._cut.items()]  # type: ignore[attr-defined]  # who says that texts were cut
         if self._others:

@@ -211,6 +211,11 @@ class Signature:
         """Whether the model says a probability for each class, or a value."""
         return has_classes(self.task)
 
+    @property
+    def unlisted(self) -> str:
+        """In words, what values are that are none of a column's categories: a few rows of training may have them, and are not told of."""
+        return "that training has not seen" if self.least_told < 2 else f"that fewer than {self.least_told} rows of training have"
+
     def words_for_null(self, name: str) -> Collection[str]:
         """The texts that stand for null in a column."""
         own = self.columns[name].null_values
@@ -427,7 +432,7 @@ class Signature:
                 new = self._look_closer(name, values, faults, nullable=k not in self.no_null_categories)
                 if new:
                     unseen += new
-                    notices.append(Notice(UNSEEN_CATEGORY, name, new, f"column '{name}': {_times(new)} that training has not seen"))
+                    notices.append(Notice(UNSEEN_CATEGORY, name, new, f"column '{name}': {_times(new)} {self.unlisted}"))
         if self.texts and not faults:
             self._check_characters(categories, read_characters)
         return unseen, notices

@@ -489,12 +489,12 @@ def _taken_for_null(words: tuple[tuple[str, int], ...]) -> str:
 def _forms_of(
     column: ColumnProfile, forms: Mapping[str, int], there: int, reads: Callable[[str, str], object]
 ) -> tuple[list[str], tuple[tuple[str, int], ...]]:
-    """The ways of writing by which all but a few odd values are read, and the words beside these that stand for null."""
+    """The ways of writing by which most values are read, all but a few odd ones, and the words beside these that stand for null."""
     most = max(forms.values(), default=0)
     best = [form for form, count in forms.items() if count == most and most]
     words = _words_beside(column, most, there - most, lambda text: reads(text, best[0])) if best else ()
     least = there - sum(count for _, count in words) - _odd_at_most(there)
-    return [form for form, count in forms.items() if count >= least], words
+    return best if most >= least else [], words
 
 
 def _word_among_levels(column: ColumnProfile, one: Described) -> str:
@@ -512,16 +512,24 @@ def _word_among_levels(column: ColumnProfile, one: Described) -> str:
 
 
 def _bound_of_a_level(column: ColumnProfile, written: Described) -> str:
-    """What to say of a bound such as ``<5`` among a few values, if 5 is another one of them; empty if no two would become one."""
+    """What to say of two among a few values that would be one number, as ``<5`` beside 5 or ``>5``; empty if no two would become one."""
     if column.few is None or len(column.few) > FEW_CLASSES:
         return ""
-    plain = {number_of(text) for text in column.bare}
-    both = (text for text in column.bare if text and (text[0] in BOUNDS or text[-1] == "+") and number_of(text, written.format) in plain)
-    text = _shortest(both)
-    if not text:
+    of_number: dict[float, dict[str, str]] = {}
+    for text in sorted(column.bare, key=lambda text: (len(text), text)):
+        if (number := number_of(text, written.format)) is not None:
+            of_number.setdefault(number, {}).setdefault(_side(text), text)
+    both = next((ends for ends in of_number.values() if len(ends) > 1), {})
+    if not both:
         return ""
+    bound, other = (f"'{both[side]}'" for side in sorted(both, reverse=True)[:2])
     remedy = f"to make one number of them write kind: number, format: '{written.format}'"
-    return f"'{text}' and '{number_of(text, written.format):g}' are two values: read as text; {remedy}"
+    return f"{bound} and {other} are two values: read as text; {remedy}"
+
+
+def _side(text: str) -> str:
+    """Of which numbers a text is the bound, those below or those above; empty where it is a number itself."""
+    return "below" if text.startswith(("<", "≤")) else "above" if text.startswith((">", "≥")) or text.endswith("+") else ""
 
 
 def _written_number(column: ColumnProfile) -> Described | None:
@@ -538,7 +546,8 @@ def _written_number(column: ColumnProfile) -> Described | None:
     grouped = [form for form in forms if "1,234.5" in form]
     form = (grouped or forms)[0]
     odd = there - column.forms[form]
-    note = "; ".join(filter(None, (_read_otherwise(column, form), _taken_for_null(words), _set_aside(column, odd, words))))
+    aside = _set_aside(column, odd, words, lambda text: number_of(text, form))
+    note = "; ".join(filter(None, (_read_otherwise(column, form), _taken_for_null(words), aside)))
     other = next((one for one in forms if "1234,5" in one), None) if grouped else None
     here_alone = frozenset(dict(words))
     return Described(column.name, "number", format=form, nothing=nothing, here_alone=here_alone, note=note, or_else=other, odd=odd)
@@ -565,7 +574,8 @@ def _clock(column: ColumnProfile, nothing: tuple[tuple[str, int], ...], words: t
     form = "m:ss" if not is_either else "h:mm:ss" if column.colons == {2} else "h:mm" if column.longest <= DAY else "m:ss"
     other = {"h:mm": "; for minutes and seconds write format: 'm:ss'", "m:ss": "; for hours and minutes write format: 'h:mm'"}
     what = f"{SECONDS}{other.get(form, '') if is_either else ''}"
-    note = "; ".join(filter(None, (what, _taken_for_null(words), _set_aside(column, odd, words))))
+    aside = _set_aside(column, odd, words, lambda text: number_of(text, form))
+    note = "; ".join(filter(None, (what, _taken_for_null(words), aside)))
     return Described(column.name, "number", format=form, nothing=nothing, here_alone=frozenset(dict(words)), note=note, odd=odd)
 
 
@@ -593,7 +603,8 @@ def _moment(column: ColumnProfile) -> Described | None:
         ask = f"no value tells the day from the month: write kind: datetime, format: '{day_first[0]}' or '{month_first[0]}'"
         return Described(column.name, "text", left_out=ask)
     nothing, odd = (*nothing, *words), there - sum(count for _, count in words) - counts[forms[0]]
-    note = "; ".join(filter(None, (TWO_DIGITS if "%y" in forms[0] else "", _taken_for_null(words), _set_aside(column, odd, words))))
+    aside = _set_aside(column, odd, words, lambda text: read_moment(text, forms[0] or None))
+    note = "; ".join(filter(None, (TWO_DIGITS if "%y" in forms[0] else "", _taken_for_null(words), aside)))
     here_alone = frozenset(dict(words))
     return Described(column.name, "datetime", format=forms[0] or None, nothing=nothing, here_alone=here_alone, note=note, odd=odd)
 
@@ -654,11 +665,11 @@ def _markers(column: ColumnProfile) -> tuple[tuple[tuple[str, int], ...], int]:
     return nothing, column.odd_rows - sum(column.odd.get(word, 0) for word, _ in nothing)
 
 
-def _set_aside(column: ColumnProfile, odd: int, words: tuple[tuple[str, int], ...] = ()) -> str:
+def _set_aside(column: ColumnProfile, odd: int, words: tuple[tuple[str, int], ...] = (), reads: Callable[[str], object] = number_of) -> str:
     if not odd:
         return ""
     nothing = {*dict(_markers(column)[0]), *dict(words)}
-    example = _shortest(word for word in column.odd if word not in nothing)
+    example = _shortest(word for word in column.bare if word not in nothing and reads(word) is None)
     such = f" (such as '{example[:20]}')" if example else ""
     return (
         f"{odd:,} value{' is' if odd == 1 else 's are'} none of its kind{such}: {'its row is' if odd == 1 else 'their rows are'} set aside"

@@ -264,7 +264,7 @@ class ColumnProfile:
                 self.read[form] = read
             if form == "h:mm":
                 self._clock(text.filter(read.is_not_null()), read.drop_nulls())
-            if read.null_count() * 2 > len(read):
+            if read.null_count() * 2 > len(read) and self.forms[form] * 2 < self.there and _are_mostly_others(text, read):
                 del self.forms[form]
         if self.moments or (first and bool(sample.str.contains(_ISO).any())):
             read = as_moments(text)
@@ -438,6 +438,12 @@ def _held(held: pl.DataType) -> str:
     if held in (pl.Time, pl.Duration):
         return "clock"
     return "text" if held in (pl.String, pl.Categorical, pl.Enum) or isinstance(held, pl.Enum) else "other"
+
+
+def _are_mostly_others(text: pl.Series, read: pl.Series) -> bool:
+    """Whether most texts that are no markers could not be read: however many rows say that there is nothing, the others have their form."""
+    there = ~text.is_in(list(MARKERS))
+    return int((there & read.is_null()).sum()) * 2 > int(there.sum())
 
 
 def _without_markers(text: pl.Series) -> pl.Series:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     import polars as pl
     from rich.console import Console
 
+SHOWN_CLASSES = 5
+
 
 def train(settings: Settings, layout: Layout, console: Console) -> None:
     """Write ``models/artifacts/model`` and ``training.json``, and record the run in MLflow.
@@ -49,7 +52,7 @@ def train(settings: Settings, layout: Layout, console: Console) -> None:
     data, features = settings.dataset, feature_columns(settings)
     table = pl.read_parquet(layout.train, glob=False)
     y = read_target(layout.train, data)
-    classes = _classes(y, settings)
+    classes = _classes(y, settings, layout)
     x = without_rare(model_input(table, features), features, data.min_level_rows)
     summary: dict[str, Any] = {}
     if plugins.part(plugins.Estimator, settings.train.estimator).race:
@@ -152,18 +155,22 @@ def _fit(model: Any, settings: Settings, layout: Layout, table: pl.DataFrame, x:
     return time.perf_counter() - began
 
 
-def _classes(y: Any, settings: Settings) -> list[Any]:
-    if not has_classes(settings.dataset.task):
+def _classes(y: Any, settings: Settings, layout: Layout) -> list[Any]:
+    data = settings.dataset
+    if not has_classes(data.task):
         return []
-    classes = sorted_classes(y)
+    classes, counts = sorted_classes(y), Counter(y.tolist()).most_common()
+    listed = ", ".join(f"'{value}' in {count:,} rows" for value, count in counts[:SHOWN_CLASSES])
+    told = "" if data.columns[data.target].private else f" ({listed}{', …' if len(counts) > SHOWN_CLASSES else ''})"
     if len(classes) < 2:
+        what = f"the training rows hold one class alone{told}: widen split, or name another target"
+        raise PipelineError(f"{layout.config}: dataset.target = '{data.target}': {what}")
+    if data.task == "binary" and len(classes) != 2:
+        remedy = "mend the rows in which it holds no class, or write null_values: ['', WORD] with their words under it in dataset.columns"
+        what = f"the target '{data.target}' has {len(classes)} classes{told}: {remedy}; if all are meant, write task: multiclass"
+        raise PipelineError(f"{layout.config}: dataset.task = 'binary': {what}")
+    if data.positive is not None and class_named(data.positive, classes, data) is None:
         raise PipelineError(
-            f"dataset.target '{settings.dataset.target}': the training rows hold only {classes}: widen split, or check the target"
+            f"{layout.config}: dataset.positive = {data.positive!r}: is none of the target's classes{told}: name one of them"
         )
-    if settings.dataset.task == "binary" and len(classes) != 2:
-        raise PipelineError(
-            f"dataset.task 'binary': the target has {len(classes)} classes ({', '.join(map(str, classes[:5]))}): set task: multiclass"
-        )
-    if settings.dataset.positive is not None and class_named(settings.dataset.positive, classes, settings.dataset) is None:
-        raise PipelineError(f"dataset.positive = {settings.dataset.positive!r}: is not among the classes {classes}")
     return classes
