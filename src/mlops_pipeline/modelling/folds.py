@@ -21,6 +21,9 @@ FEW_ROWS = 1_000
 MANY_ROWS = 10_000
 """From so many rows on, three folds tell enough."""
 
+MANY_VALUES = 200_000
+"""From so many values in a table on, rows by columns, three folds leave time for all candidates."""
+
 MOST_REPEATS = 4
 AHEAD = 0.25
 """Folds by time are scored on as many rows as are usually held out: a quarter of those that are fitted on."""
@@ -43,7 +46,7 @@ def folds_of(settings: Settings, table: pl.DataFrame, x: Any, y: Any, rows: int)
 
     Without pairs if the rows are too few, or no fold has two classes to fit on.
     """
-    count = 3 if len(y) >= MANY_ROWS else 5
+    count = 3 if len(y) >= MANY_ROWS or x.shape[1] * len(y) >= MANY_VALUES else 5
     classes = has_classes(settings.dataset.task)
     if settings.split.kind == "time":
         order = table[str(settings.dataset.time_column)].arg_sort().to_numpy()
