@@ -151,7 +151,7 @@ def _widths(step: Any, count: int) -> list[int]:
 
     if isinstance(step, Pipeline):
         first, *others = (each for _, each in step.steps)
-        return _widths(first, count) if all(isinstance(each, SimpleImputer | StandardScaler) for each in others) else []
+        return _widths(first, count) if all(_widths(each, 1) == [1] for each in others) else []
     if isinstance(step, Moments):
         return [1 + len(parts) * (2 if step.cyclic else 1) for parts in step.parts_]
     if isinstance(step, OneHotEncoder):
