@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import polars as pl
 import pytest
 
@@ -223,6 +224,14 @@ def test_a_number_of_enough_rows_is_also_predicted_with_more_rounds(task: Any, r
         assert found["LightGBM, more rounds"]["n_estimators"] == 2 * found["LightGBM"]["n_estimators"]
 
 
+@pytest.mark.parametrize(("rows", "columns", "count"), [(4_999, 60, 5), (5_000, 39, 5), (5_000, 40, 3), (10_000, 2, 3)])
+def test_folds_are_fewer_where_each_has_much_to_fit(rows: int, columns: int, count: int) -> None:
+    settings = settings_for(PROBLEMS["regression"])
+    x = pd.DataFrame(np.random.default_rng(0).normal(size=(rows, columns)))
+    found = folds_of(settings, pl.DataFrame({"y": np.arange(rows)}), x, np.arange(rows, dtype=float), rows)
+    assert (len(found.pairs), found.kind) == (count, f"{count} at random")
+
+
 def test_equal_rows_are_never_on_both_sides_of_a_fold() -> None:
     settings = settings_for(PROBLEMS["binary"])
     table = pl.concat([raw_table(60)] * 3)
@@ -289,6 +298,21 @@ def test_rare_levels_of_native_categories_are_fitted_without_a_warning(capfd: py
     estimator = build_model("lightgbm", "regression", FEATURES, {"n_estimators": 3}, 0, "native").named_steps["model"]
     fit_estimator(estimator, matrix, matrix[:, 0], 1, [1])
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_number_that_is_a_sum_of_others_is_learned_to_the_digit() -> None:
+    """Any penalty that is felt takes from every addend."""
+    rng = np.random.default_rng(0)
+    names = [f"n{place}" for place in range(20)]
+    table = pl.DataFrame({name: rng.normal(size=600) * 10 ** rng.uniform(-1, 1) for name in names})
+    settings = table_settings({**dict.fromkeys(names, "number"), "y": "number"}, task="regression")
+    named = settings.train.model_copy(update={"estimator": "auto", "params": {}, "threads": 1, "time_budget_s": 900})
+    settings = settings.model_copy(update={"train": named})
+    y = table.sum_horizontal().to_numpy()
+    found = race(settings, table, model_input(table, feature_columns(settings)), y, quiet())
+    told = {each["name"]: each["mean"] for each in found.summary["candidates"]}
+    assert told["ridge, weak penalty"] < 0.05 * told["ridge"]
+    assert found.summary["chosen"] == "ridge, weak penalty"
 
 
 def test_boosting_that_would_take_too_long_is_cut_to_fewer_rounds() -> None:

@@ -141,6 +141,16 @@ def test_what_to_do_next_is_said_of_every_rule_of_ours_by_keys_and_names_that_th
     assert named & known
 
 
+def test_of_columns_that_were_shuffled_once_no_spread_is_drawn_but_said(tmp_path: Path) -> None:
+    importance = [{"feature": "size", "drop": 0.1, "spread": None}, {"feature": "age", "drop": 0.05, "spread": None}]
+    ours = made([0, 1] * 20, [0, 1] * 20, 2)
+    draw_all(tmp_path, ours, ["no", "yes"], [{"predicted": 0.2, "observed": 0.3, "rows": 10}] * 2, importance)
+    assert (tmp_path / "importance.png").is_file()
+    shown = evaluation(by_class(ours, ["no", "yes"] * 20, ["no", "yes"], np.full(2, 50), 0.95), importance=importance)
+    page = report(settings(), contract(["no", "yes"]), shown, tmp_path, None)
+    assert "shuffled once only" in page
+
+
 def test_no_name_is_markup_and_every_picture_is_drawn(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     names = [*HOSTILE, *(f"class {k}" for k in range(40))]

@@ -45,7 +45,7 @@ class Slice(msgspec.Struct, frozen=True):
 
 
 class Importance(msgspec.Struct, frozen=True):
-    """How much of the metric is lost when a column is shuffled, and the spread of that."""
+    """How much of the metric is lost when a column is shuffled, and the spread of that: none where it was shuffled once."""
 
     feature: str
     drop: Figure = None

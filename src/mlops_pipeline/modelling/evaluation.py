@@ -1,27 +1,24 @@
-"""What held-out rows say of a model: metrics with intervals, baseline, slices, importance, and what a random split hides."""
+"""What held-out rows say of a model: metrics with intervals, baseline, slices, and what a random split hides."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from msgspec.structs import replace
 
-from mlops_pipeline.config.dataset import Task
 from mlops_pipeline.config.pipeline import Settings, feature_columns, metrics_of
-from mlops_pipeline.contract.evaluation import FORMAT, Bin, Evaluation, Figure, Importance, Interval, Slice
+from mlops_pipeline.contract.evaluation import FORMAT, Bin, Evaluation, Figure, Interval, Slice
 from mlops_pipeline.contract.privacy import UNTOLD, private_names
-from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.files import read_json
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.estimators import build_model, fit, predict
 from mlops_pipeline.modelling.fitting import fitting_of
-from mlops_pipeline.modelling.formats.twin import predict as by_engine
 from mlops_pipeline.modelling.frame import model_input, positive_index, read_target, without_rare
 from mlops_pipeline.modelling.metrics import (
     MeasuredInterval,
@@ -31,7 +28,6 @@ from mlops_pipeline.modelling.metrics import (
     calibration_error,
     calibration_error_by_chance,
     class_indices,
-    direction,
     point,
     score,
 )
@@ -40,8 +36,6 @@ from mlops_pipeline.tables.things import things_of
 
 if TYPE_CHECKING:
     import polars as pl
-
-    from mlops_pipeline.inference.formats import Engine
 
 
 def predictions_of(test: pl.DataFrame, predicted: Any, classes: list[Any], settings: Settings) -> Predictions:
@@ -118,77 +112,6 @@ def held_out(settings: Settings, layout: Layout, classes: list[Any]) -> tuple[pl
     if not has_classes(settings.dataset.task):
         predicted = predicted.ravel()
     return test, predictions_of(test, predicted, classes, settings)
-
-
-def importance(model: Any, x: Any, ours: Predictions, settings: Settings) -> list[Importance]:
-    """How much of the metric is lost when a column is shuffled (Breiman 2001), three times, on some held-out rows.
-
-    Of columns where that can be said: some rows may all be of one class, for which the metric is not defined.
-    """
-    from sklearn.inspection import permutation_importance
-
-    if len(x) < 10 or type(getattr(model, "named_steps", {}).get("model")).__name__.startswith("Dummy"):
-        return []
-    rows = np.unique(np.linspace(0, len(x) - 1, min(settings.evaluate.importance_rows, len(x))).astype(int))
-    sign, some = direction(settings.evaluate.metric), x.iloc[rows]
-    said = saying(model, some, ours.task)
-
-    def scored(_model: Any, part: Any, y: Any) -> float:
-        return sign * point(settings.evaluate.metric, Predictions(ours.task, y, said(part), ours.positive))
-
-    found = permutation_importance(model, some, ours.y[rows], scoring=scored, n_repeats=3, random_state=settings.seed)
-    means, spreads = found.importances_mean, found.importances_std
-    order = np.argsort(-means, kind="stable")
-    return [Importance(str(x.columns[i]), figure(float(means[i])), figure(float(spreads[i]))) for i in order if np.isfinite(means[i])]
-
-
-def inspected(engine: Engine, contract: Contract) -> Any:
-    """The model behind an engine, as scikit-learn's inspection takes it."""
-    fitted = getattr(engine, "fitted", None)
-    return _ByEngine(engine, contract) if fitted is None else fitted
-
-
-@dataclass(frozen=True)
-class _ByEngine:
-    """A model of which there is but an engine, as scikit-learn's inspection takes it."""
-
-    engine: Engine
-    contract: Contract
-
-    def fit(self, x: Any, y: Any) -> None:
-        """Never called."""
-
-
-def said_by(model: Any, x: Any, task: Task) -> Any:
-    """What an inspected model says of raw columns."""
-    return by_engine(model.engine, x, model.contract.features) if isinstance(model, _ByEngine) else predict(model, x, task)
-
-
-def saying(model: Any, x: Any, task: Task) -> Callable[[Any], Any]:
-    """:func:`said_by` of frames that differ from ``x`` in few columns: those that the encoder hands on as they are need no encoding."""
-    from sklearn.compose import ColumnTransformer
-
-    encoder = getattr(model, "named_steps", {}).get("columns")
-    if not isinstance(encoder, ColumnTransformer):
-        return lambda part: said_by(model, part, task)
-    matrix, estimator = encoder.transform(x), model.named_steps["model"]
-    places: dict[str, int] = {}
-    for name, step, columns in encoder.transformers:
-        if step == "passthrough" and isinstance(columns, list):
-            places |= zip(columns, range(matrix.shape[1])[encoder.output_indices_[name]], strict=True)
-    if not places or not isinstance(matrix, np.ndarray):
-        return lambda part: said_by(model, part, task)
-
-    def said(part: Any) -> Any:
-        changed = [name for name in x.columns if not part[name].equals(x[name])]
-        if not places.keys() >= set(changed):
-            return predict(estimator, encoder.transform(part), task)
-        other = matrix.copy()
-        for name in changed:
-            other[:, places[name]] = part[name]
-        return predict(estimator, other, task)
-
-    return said
 
 
 def random_split(

@@ -198,7 +198,8 @@ def _confusion(ax: Axes, made: Predictions, classes: list[str]) -> None:
 
 def _importance(ax: Axes, importance: list[dict[str, Any]]) -> None:
     top = importance[:15][::-1]
-    ax.barh(range(len(top)), [p["drop"] for p in top], xerr=[p["spread"] for p in top], color=BLUE, ecolor=GREY)
+    spreads = [p["spread"] for p in top]
+    ax.barh(range(len(top)), [p["drop"] for p in top], xerr=None if None in spreads else spreads, color=BLUE, ecolor=GREY)
     ax.set_yticks(range(len(top)), labels=[_label(p["feature"]) for p in top])
     ax.set(xlabel="loss of the metric when the column is shuffled", title="Importance by permutation")
     _few_ticks(ax, "x")

@@ -56,13 +56,16 @@ PILOT_ROWS = 300
 """Before a candidate is fitted to many rows for the first time, it is to so many, to see how long it takes."""
 
 ONE_THREAD = 10_000
-"""Below so many rows, waking other threads takes longer than they save."""
+"""Below so many rows, waking other threads takes longer than they save, but for a forest, whose trees have nothing to wait for."""
 
 AVERAGED_ROWS = 20_000
 """With more rows than these the folds tell the best from the others, and one model is answered by sooner than several."""
 
 CLEARLY = 2.0
 """A family that is behind by more than so many standard errors is no part of a mean."""
+
+SAME_MATRIX = {"native": "ordinal"}
+"""An encoder that makes the same numbers as another, and only tells an estimator more of them."""
 
 RULE = "of the best of each family, the simplest whose mean is within one standard error of the best's, by folds"
 RULE_CUT_SHORT = "the best: time was over before the last heat, and with more rows the less simple gain more"
@@ -270,7 +273,7 @@ class _Track:
     deadline: float
     kind: str = ""
     repeats: int = 1
-    matrices: dict[tuple[str, tuple[str, ...], int], tuple[Any, Any, Any, float]] = field(default_factory=dict)
+    matrices: dict[tuple[str, tuple[str, ...], int], tuple[Any, Any, float]] = field(default_factory=dict)
     """Of this heat, by encoder and fold: what several candidates are fitted to is encoded once."""
     scored_rows: list[Any] = field(default_factory=list)
     """Of this heat, by fold, where several candidates may be averaged."""
@@ -442,13 +445,13 @@ class _Track:
         except Exception:  # noqa: BLE001  # a few rows may lack a class; the whole fit will tell
             return 0.0, len(few)
         finally:
-            self.matrices.pop((entry.candidate.encoder, entry.candidate.without, -1), None)
+            self.matrices = {key: kept for key, kept in self.matrices.items() if key[-1] != -1}
         return seconds, len(few)
 
     def _fold(self, candidate: Candidate, place: int, fitted: Any, scored: Any) -> tuple[float, float, Any]:
         """Seconds of the fit, the score, and what was said of the rows that were scored, of every class."""
         settings, data = self.settings, self.settings.dataset
-        threads = 1 if len(fitted) < ONE_THREAD else settings.train.threads
+        threads = 1 if len(fitted) < ONE_THREAD and candidate.family != "forest" else settings.train.threads
         model = build_model(
             candidate.estimator,
             data.task,
@@ -460,8 +463,8 @@ class _Track:
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            columns, matrix, held, encoding = self._encoded(model.named_steps["columns"], candidate, place, fitted, scored, threads)
-            estimator = model.named_steps["model"]
+            columns, estimator = model.named_steps["columns"], model.named_steps["model"]
+            matrix, held, encoding = self._encoded(columns, candidate, place, fitted, scored, threads)
             during = fitting_of(settings, self.table[fitted], self.y[fitted])
             began = time.monotonic()
             estimator = fit_estimator(estimator, matrix, self.y[fitted], threads, native_categories(columns, estimator), during)
@@ -477,14 +480,14 @@ class _Track:
 
     def _encoded(
         self, columns: Any, candidate: Candidate, place: int, fitted: Any, scored: Any, threads: int | None
-    ) -> tuple[Any, Any, Any, float]:
-        """The fitted encoder, the two matrices of a fold, and how many seconds the first of them took."""
-        key = candidate.encoder, candidate.without, place
+    ) -> tuple[Any, Any, float]:
+        """The two matrices of a fold, and how many seconds the first of them took."""
+        key = SAME_MATRIX.get(candidate.encoder, candidate.encoder), candidate.without, place
         if key not in self.matrices:
             began = time.monotonic()
             matrix = encoded(columns, self.x.iloc[fitted], self.y[fitted], threads)
             seconds = time.monotonic() - began
-            self.matrices[key] = columns, matrix, columns.transform(self.x.iloc[scored]), seconds
+            self.matrices[key] = matrix, columns.transform(self.x.iloc[scored]), seconds
         return self.matrices[key]
 
 

@@ -38,9 +38,10 @@ def evaluate(settings: Settings, layout: Layout, console: Console) -> None:
 
     from mlops_pipeline.modelling.against_champion import compare
     from mlops_pipeline.modelling.by_class import classes_of
-    from mlops_pipeline.modelling.evaluation import flat, importance, inspected, measured, predictions_of, said_by
+    from mlops_pipeline.modelling.evaluation import flat, measured, predictions_of
     from mlops_pipeline.modelling.formats.twins import make_twins
     from mlops_pipeline.modelling.frame import model_input
+    from mlops_pipeline.modelling.importance import importance, inspected, said_by
     from mlops_pipeline.modelling.masked import listened_to
     from mlops_pipeline.modelling.plots import draw_all
     from mlops_pipeline.modelling.report import report, table_of
