@@ -68,8 +68,8 @@ def found_by_the_linter(folder: Path, npm: Path) -> dict[str, list[str]]:
 def test_the_shell_lines_pass_in_order_in_a_fresh_clone(tmp_path: Path) -> None:
     """What is not committed takes no part. The parameter TESTS narrows the tests to one file, as it may on Jenkins.
 
-    `make setup-dev` finds an environment that is up to date, as it does in a workspace of Jenkins from the second build on: that it
-    makes one from nothing is what test_act.py sees.
+    `make setup-dev` finds an environment that is up to date, as it does in a workspace of Jenkins from the second build on. That it
+    makes one from nothing, and that `make check` passes in a fresh clone, is what test_act.py sees: it is not typed twice.
     """
     clone = tmp_path / "clone"
     subprocess.run(["git", "clone", "--quiet", "--no-hardlinks", REPOSITORY, clone], check=True, timeout=120)
@@ -77,6 +77,7 @@ def test_the_shell_lines_pass_in_order_in_a_fresh_clone(tmp_path: Path) -> None:
     text = (clone / JENKINSFILE).read_text()
     lines = re.findall(r"\bsh '(.+)'$", text, re.MULTILINE)
     assert lines[0] == "make setup-dev"
+    assert lines.pop(1) == "make check"
     assert lines[-1].startswith("make test")
     environ = {
         **outside(),

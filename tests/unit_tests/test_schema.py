@@ -467,6 +467,19 @@ def test_a_leak_is_left_out_where_classes_come_by_turns() -> None:
     assert [(name, each.suspected) for name, each in found.items()] == [("leak", True)]
 
 
+def test_of_very_many_classes_a_leak_is_told_from_two_signs_of_the_same_thing() -> None:
+    """They are told apart by one model, not by one for each."""
+    rng = np.random.default_rng(0)
+    classes = rng.integers(0, 40, size=1_200)
+    noise = rng.normal(size=(3, 1_200))
+    signs = {"length": classes * 10 + noise[0], "width": classes * 7 - noise[1]}
+    for columns, suspected in (({"number": classes * 3, "x": noise[2]}, {"number": True}), (signs, {"length": False, "width": False})):
+        table = pl.DataFrame({**columns, "y": [f"k{each}" for each in classes]})
+        data = table_settings(dict.fromkeys(columns, "number") | {"y": "category"}, task="multiclass").dataset
+        found = strong_features(table, single_feature_aucs(table, list(columns), data), data, 0.9, 0)
+        assert {name: each.suspected for name, each in found.items()} == suspected
+
+
 def test_a_number_that_predicts_in_no_straight_line_is_seen() -> None:
     x = np.random.default_rng(3).normal(size=4000)
     assert feature_auc(pl.Series(x), pl.Series((np.abs(x) > 0.7).astype(int))) > 0.95

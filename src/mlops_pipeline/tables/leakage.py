@@ -53,8 +53,9 @@ FOLLOWED_ROWS = 20
 FINER_LEVELS, FINER_TIMES, FINER_ROWS = 30, 10, 5
 """A category names classes more finely from so many levels on, so many for each class, each in so many rows on average."""
 
-MOST_ROWS = 0.95
-"""A model of the others tells apart the classes that so many rows are of, where there are several."""
+MOST_ROWS, APART = 0.95, 8
+"""A model of the others tells apart the classes that so many rows are of, where there are several: each from the rest by a fit of its own,
+or, where they are more than so many, all by one."""
 
 MODEL_ROWS, MODEL_COLUMNS, JUDGED = 4_000, 50, 6
 """The model of the others looks at so many rows and columns; so many strong columns are judged, the strongest."""
@@ -171,8 +172,8 @@ def _others(table: pl.DataFrame, aucs: dict[str, float], without: Collection[str
         return 1.0
     shares = [float(label.mean() or 0) for label in kept]  # type: ignore[arg-type]  # a mean of truths
     best = 0.0
-    for model in _models(seed, len(x)):
-        scores = [auc(_out_of_fold(model, x, label.to_numpy(), seed), label) for label in kept]
+    for model in _models(seed, len(x), len(kept)):
+        scores = [auc(said, label) for said, label in zip(_out_of_fold(model, x, kept, seed), kept, strict=True)]
         best = max(best, _mean(scores, shares))
     return best
 
@@ -189,7 +190,7 @@ def _most(labels: list[pl.Series]) -> list[pl.Series]:
     return found
 
 
-def _models(seed: int, rows: int) -> list[Any]:
+def _models(seed: int, rows: int, classes: int) -> list[Any]:
     from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
     from sklearn.impute import SimpleImputer
     from sklearn.linear_model import LogisticRegression
@@ -199,19 +200,28 @@ def _models(seed: int, rows: int) -> list[Any]:
     boosted = HistGradientBoostingClassifier(max_iter=60, max_leaf_nodes=15, early_stopping=False, random_state=seed)
     forest = RandomForestClassifier(n_estimators=60, min_samples_leaf=2, random_state=seed, n_jobs=1)
     linear = make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler(), LogisticRegression(max_iter=500))
-    return [boosted if rows > MODEL_ROWS // 2 else forest, linear]
+    # Boosting grows a tree for each class, as often as if each had a fit of its own.
+    return [boosted if rows > MODEL_ROWS // 2 and classes <= APART else forest, linear]
 
 
-def _out_of_fold(model: Any, x: np.ndarray, label: np.ndarray, seed: int) -> pl.Series:
+def _out_of_fold(model: Any, x: np.ndarray, labels: list[pl.Series], seed: int) -> list[pl.Series]:
+    """With which probability each label is each row's, by models of other rows."""
     import warnings
 
+    import numpy as np
     import polars as pl
     from sklearn.model_selection import StratifiedKFold, cross_val_predict
 
     folds = StratifiedKFold(3, shuffle=True, random_state=seed)
+    truths = [label.to_numpy() for label in labels]
+    if len(labels) > APART:
+        # Of the classes that are not told apart, all are one.
+        truths = [np.argmax([*truths, ~np.logical_or.reduce(truths)], axis=0)]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a linear model that has not converged: it is one of two opinions
-        return pl.Series(cross_val_predict(model, x, label, cv=folds, method="predict_proba")[:, 1])
+        said = [cross_val_predict(model, x, truth, cv=folds, method="predict_proba") for truth in truths]
+    columns = said[0].T[: len(labels)] if len(labels) > APART else [each[:, 1] for each in said]
+    return [pl.Series(column) for column in columns]
 
 
 def _codes(values: pl.Series) -> np.ndarray:
