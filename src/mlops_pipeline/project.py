@@ -257,7 +257,7 @@ def _is_made_by_us(project: Path) -> bool:
     Upgrades note schemas that they wrote into other projects, and older ones noted a Makefile of the user's there.
     """
     marker = project / MARKER
-    return marker.is_file() and text_of(marker).startswith(_MADE)
+    return marker.is_file() and any(line.startswith(_MADE) for line in text_of(marker).splitlines())
 
 
 def _current(project: Path, *, is_made_by_us: bool) -> Iterator[tuple[str, str]]:

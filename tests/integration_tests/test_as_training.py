@@ -66,7 +66,8 @@ def test_the_record_is_a_table_that_the_pipeline_takes_in(project: Project) -> N
 def test_what_rows_belong_to_is_kept_only_where_it_is_on_record() -> None:
     columns = {name: {"kind": "category"} for name in ("ward", "patient", "size", "y")}
     split = {"kind": "stratified", "test_share": 0.2, "together": ["ward", "patient"]}
-    content = {"name": "visits", "dataset": {"target": "y", "task": "binary", "columns": columns}, "train": {}, "split": split}
+    dataset = {"source": {"path": "x.csv"}, "target": "y", "task": "binary", "columns": columns}
+    content = {"name": "visits", "dataset": dataset, "train": {}, "split": split}
     assert settings_for(content, "asked.parquet", [*columns])["split"] == split
     made = settings_for(content, "asked.parquet", ["ward", "size", "y"])
     assert made["split"] == {"kind": "stratified", "test_share": 0.2}

@@ -298,6 +298,10 @@ def test_a_password_among_a_containers_arguments_is_in_no_difference() -> None:
     lines = changes(container("--port=1", "--token=hunter1"), container("--port=2", "--token=hunter2"))
     assert lines == ["containers[server].args[0]: --port=1 → --port=2", "containers[server].args[1]: --token=… → --token=…"]
     assert "hunter" not in str(changes({}, container("--api-key=hunter1")))
+    apart = changes(container("--password", "hunter1", "-v"), container("--password", "hunter2", "-q"))
+    assert apart == ["containers[server].args[1]: changed", "containers[server].args[2]: -v → -q"]
+    assert "hunter" not in str(changes({}, container("--password", "hunter1")))
+    assert changes({"data": {"db_password": "hunter1"}}, {"data": {"db_password": "hunter2"}}) == ["data.db_password: changed"]
 
 
 @pytest.mark.parametrize("number", [0, 1])
@@ -315,6 +319,9 @@ def test_a_login_in_an_address_is_in_no_difference() -> None:
     assert changes({"a": old}, {"a": new}) == [expected]
     assert changes({}, {"a": [old, {"b": old}]}) == ['a: added ["postgresql://…@db/flights", {"b": "postgresql://…@db/flights"}]']
     assert changes({}, {"a": "mail me@example.org, see http://host/x"}) == ["a: added mail me@example.org, see http://host/x"]
+    assert changes({"a": "$(SCHEME)://me:hunter1@db"}, {"a": "$(SCHEME)://me:hunter2@other"}) == [
+        "a: $(SCHEME)://…@db → $(SCHEME)://…@other"
+    ]
 
 
 # Progress.

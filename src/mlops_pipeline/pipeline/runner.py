@@ -207,9 +207,10 @@ def publish(settings: Settings, layout: Layout, tell: Listener) -> None:
     from mlops_pipeline.registry.runs import Tracking
 
     registry = RegistryWriter(Tracking(settings, layout))
-    if late := registry.untold_champion():
-        tell(late)
-    registry.publish(tell)
+    with registry.deciding():  # else a promotion beside it could be written over by the champion that was
+        if late := registry.untold_champion():
+            tell(late)
+        registry.publish(tell)
 
 
 @contextmanager

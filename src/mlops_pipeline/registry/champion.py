@@ -304,14 +304,15 @@ class RegistryWriter(RegisteredModel):
             tell(Warned(pipeline=self._tracking.settings.name, text=text))
             return None
         folder = self.fetch(champion)
+        card = folder / "MODEL_CARD.md"
         with alone_beside(place):
             tidy_beside(place)
+            # The card first: who dies after it leaves a model that is not the champion, and the next run does both.
+            if card.exists():
+                write_text(self._layout.model_card, card.read_text(encoding="utf-8"))
             if not _is(place, champion.content_sha256):
                 # A folder and no link, since MLflow refuses to read a model through one.
                 put_copy(folder, place)
-        card = folder / "MODEL_CARD.md"
-        if card.exists():
-            write_text(self._layout.model_card, card.read_text(encoding="utf-8"))
         return place
 
     def _history(self) -> list[int]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.addresses import for_psycopg
 from mlops_pipeline.config.tree import hidden
-from mlops_pipeline.errors import ServiceAway, one_line
+from mlops_pipeline.errors import PipelineError, ServiceAway, one_line
 from mlops_pipeline.registry.rest import TIMEOUT_S
 
 if TYPE_CHECKING:
@@ -19,7 +19,10 @@ if TYPE_CHECKING:
 
 
 def connected(uri: str) -> psycopg.Connection[Any]:
-    """A connection to a store in PostgreSQL. Raises :class:`ServiceAway` within seconds if it does not answer."""
+    """A connection to a store in PostgreSQL.
+
+    Raises :class:`ServiceAway` within seconds if it does not answer, :class:`PipelineError` for what is no address.
+    """
     import psycopg
 
     try:
@@ -31,6 +34,9 @@ def connected(uri: str) -> psycopg.Connection[Any]:
             keepalives_interval=5,
             keepalives_count=3,
         )
+    except psycopg.ProgrammingError as error:  # whose text may hold the password
+        where = "tracking.uri (MLFLOW_TRACKING_URI) or registry.uri (MLFLOW_REGISTRY_URI)"
+        raise PipelineError(f"{hidden(uri)}: is no address of PostgreSQL: mend it in {where}; write % in a password as %25") from error
     except psycopg.OperationalError as error:
         raise ServiceAway(
             f"{hidden(uri)}: PostgreSQL does not answer ({one_line(error)}): start it, or mend the address, which stands in tracking.uri "

@@ -40,11 +40,10 @@ def _differences(before: Any, after: Any, path: str, hidden: bool) -> Iterator[s
             yield from _differences(before.get(key, _MISSING), after.get(key, _MISSING), within, hidden or key in confidential)
     elif isinstance(before, list) and isinstance(after, list):
         old, new = _keyed(before), _keyed(after)
-        found = [
-            line
-            for key in [*old, *(key for key in new if key not in old)]
-            for line in _differences(old.get(key, _MISSING), new.get(key, _MISSING), f"{path}[{key}]", hidden)
-        ]
+        found = []
+        for key in [*old, *(key for key in new if key not in old)]:
+            asked_for = _is_asked_for(old, key) or _is_asked_for(new, key)
+            found += _differences(old.get(key, _MISSING), new.get(key, _MISSING), f"{path}[{key}]", hidden or asked_for)
         yield from found or [f"{path}: another order"]
     elif before is _MISSING:
         yield f"{path}: added" if hidden else f"{path}: added {_shown(after)}"
@@ -72,11 +71,11 @@ def _keyed(items: list[Any]) -> dict[Any, Any]:
 def _confidential(content: dict[str, Any]) -> set[str]:
     """The keys whose values are nobody's to read: a Secret's content, and what a variable or HTTP header with a telling name holds.
 
-    Variables stand in a list, by ``name`` and ``value``, or in a ConfigMap's data; no field of Kubernetes' own is in capitals.
+    Variables stand in a list, by ``name`` and ``value``, or in a ConfigMap's data; no field of Kubernetes' own is in capitals or has ``_``.
     """
     found = {"data", "stringData"} if content.get("kind") == "Secret" else set()
     found |= {"value"} if _TELLING.search(str(content.get("name"))) else set()
-    return found | {key for key in content if isinstance(key, str) and key.isupper() and _TELLING.search(key)}
+    return found | {key for key in content if isinstance(key, str) and (key.isupper() or "_" in key) and _TELLING.search(key)}
 
 
 def _redacted(value: Any) -> Any:
@@ -84,8 +83,15 @@ def _redacted(value: Any) -> Any:
         confidential = _confidential(value)
         return {key: "…" if key in confidential else _redacted(inner) for key, inner in value.items()}
     if isinstance(value, list):
-        return [_redacted(inner) for inner in value]
-    return without_secrets(value) if isinstance(value, str) else value
+        return ["…" if _is_asked_for(dict(enumerate(value)), place) else _redacted(each) for place, each in enumerate(value)]
+    # What stands before an address may be a variable's name, and no word.
+    return re.sub(r"://\S*@", "://…@", without_secrets(value)) if isinstance(value, str) else value
+
+
+def _is_asked_for(arguments: dict[Any, Any], place: Any) -> bool:
+    """Whether a command's argument is the secret that the one before it announces."""
+    flag = arguments.get(place - 1) if isinstance(place, int) else None
+    return isinstance(flag, str) and flag.startswith("-") and "=" not in flag and bool(_TELLING.search(flag))
 
 
 def _shown(value: Any, limit: int = 80) -> str:
