@@ -251,6 +251,19 @@ def test_boosting_that_ends_early_watches_other_patients_than_those_that_it_lear
     assert rounds(Fitting()) > 60
 
 
+def test_boosting_that_decides_by_itself_watches_where_its_rows_are_many_though_those_it_learns_from_are_few() -> None:
+    """And what was measured of one patient alone may be watched, and not learned from."""
+    rng, patients = np.random.default_rng(0), np.arange(10_400) % 104
+    matrix, y = rng.normal(size=(10_400, 4)), rng.normal(size=10_400)
+    matrix[patients > 0, 3] = np.nan
+    estimator = build_model("hist_gradient_boosting", "regression", FEATURES, {"max_iter": 60}, 0, "ordinal").named_steps["model"]
+    for seed in range(6):  # in some of which that patient is watched
+        estimator.set_params(random_state=seed)
+        fit_estimator(estimator, matrix, y, 1, [], Fitting(things=patients))
+        assert estimator.n_iter_ < 60
+        assert estimator.early_stopping == "auto"
+
+
 def test_an_elastic_net_finds_its_penalty_by_other_patients_and_keeps_no_fold() -> None:
     matrix, y, patients = of_patients("regression")
 

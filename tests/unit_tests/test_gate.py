@@ -106,11 +106,11 @@ def test_a_gain_on_few_things_is_not_known_however_many_rows_they_have() -> None
     unknown = {"value": 0.2, "low": None, "high": None}
     rule = decided({"beat_baseline_by": 0.1}, test_rows=5_000, test_things=7, improvement_over_baseline=unknown)["baseline"]
     assert not rule.passed
-    assert "could not be measured; the gain that was measured is 0.2, but held-out rows in 7 groups" in rule.text
+    assert "could not be measured; the gain that was measured is 0.2, but 7 groups of held-out rows" in rule.text
     champion = {**CHAMPION, "improvement": {"value": 0.02, "low": -0.05, "high": 0.1}}
     against = decided({"champion_margin": 0.01}, test_rows=5_000, test_things=40, champion=champion)["champion"]
     assert not against.passed
-    assert "but held-out rows in 40 groups (split.together) are too few to be sure of it" in against.text
+    assert "but 40 groups of held-out rows (split.together) are too few to be sure of it" in against.text
 
 
 UNMEASURED: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {

@@ -640,3 +640,19 @@ def test_of_many_columns_those_with_something_to_say_come_first_and_each_other_i
     assert {f"n{place}" for place in range(300)} <= set(re.findall(r"n\d+", printed))
     Console(width=100).print(as_table([*plain[:20], *said]))
     assert capsys.readouterr().out.count("number") == 20
+
+
+@pytest.mark.parametrize("values", [["500", "700", "900", "3M", "5M"], ["12", "14", "15", "12m"], ["12", "14", "15", "12B"]])
+@pytest.mark.parametrize("rows", [10, 400])
+def test_an_amount_with_a_glued_letter_beside_plain_numbers_is_no_number(values: list[str], rows: int) -> None:
+    """3M may be three millions, and 12B a house: neither is 3 beside 500, however few there are."""
+    plain, odd = [each for each in values if each.isdigit()], [each for each in values if not each.isdigit()]
+    made = kinds.described(profile_of(pl.DataFrame({"x": [*(plain * rows), *odd]})), "y")["x"]
+    assert made.format is None
+    assert made.kind != "number" or made.odd == len(odd)
+
+
+def test_a_slip_that_says_how_all_others_are_written_is_told() -> None:
+    made = kinds.described(profile_of(pl.DataFrame({"x": [*(f"1,{100 + n % 900}" for n in range(1_000)), "12,5"]})), "y")["x"]
+    assert (made.format, made.odd) == ("1234,5", 0)
+    assert "'1,100' is read as 1.1, as 1 value can be read in no other way: if that is a slip, write format: '1,234.5'" in made.note

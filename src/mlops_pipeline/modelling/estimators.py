@@ -484,6 +484,7 @@ def _target_encoder(step: Any) -> Any:
 
 def fit_estimator(estimator: Any, matrix: Any, y: Any, threads: int | None, categories: list[int], during: Fitting = ALONE) -> Any:
     """Fit an estimator to a matrix, some of whose columns may be categories that it is told of, and to a number near zero."""
+    import numpy as np
     from sklearn.ensemble import (
         HistGradientBoostingClassifier,
         HistGradientBoostingRegressor,
@@ -497,31 +498,33 @@ def fit_estimator(estimator: Any, matrix: Any, y: Any, threads: int | None, cate
     center = 0.0 if hasattr(estimator, "predict_proba") else center_of(y)
     y = y - center if center else y
 
-    runs_jobs = isinstance(estimator, RandomForestClassifier | RandomForestRegressor)
-    if runs_jobs:
+    asked: dict[str, Any] = {}
+    """What it is told for this fit alone, as it was before."""
+    if isinstance(estimator, RandomForestClassifier | RandomForestRegressor):
+        asked["n_jobs"] = None
         estimator.set_params(n_jobs=threads or -1)
     told: dict[str, Any] = {"categorical_feature": categories} if categories else {}
     if hasattr(estimator, "learns_in_passes"):
         told["during"] = replace(during, threads=threads)
     if isinstance(estimator, HistGradientBoostingClassifier | HistGradientBoostingRegressor):
-        matrix = _without_empty_columns(matrix)
-        if (parts := _watched(estimator, y, during)) is not None:
+        if isinstance(matrix, np.ndarray) and (parts := _watched(estimator, y, during)) is not None:
             taught, held = parts
             told |= {"X_val": matrix[held], "y_val": y[held]}
             matrix, y = matrix[taught], y[taught]
+            # By itself it asks how many it is given to learn from, not how many rows there are.
+            asked["early_stopping"] = estimator.early_stopping
+            estimator.set_params(early_stopping=True)
+        matrix = _without_empty_columns(matrix)
     folds = _own_folds(estimator, len(y), during)
-    asked_folds = estimator.cv if folds else None
     if folds:
+        asked["cv"] = estimator.cv
         estimator.set_params(cv=folds)
     if categories and type(estimator).__name__.startswith("LGBM"):
         matrix = _unknown_as_null(matrix, categories)
     # The last bits of a product depend on how many threads share it: linear algebra keeps to one.
     with threadpool_limits(limits={"openmp": threads, "blas": 1}):
         estimator.fit(matrix, y, **told)
-    if runs_jobs:
-        estimator.set_params(n_jobs=None)
-    if folds:
-        estimator.set_params(cv=asked_folds)
+    estimator.set_params(**asked)
     if hasattr(estimator, "_bin_mapper"):
         # HistGradientBoosting keeps the thread count of its binning, which prediction never uses.
         estimator._bin_mapper.n_threads = 1

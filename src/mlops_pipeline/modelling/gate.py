@@ -199,8 +199,12 @@ def _gained(judged: Judged, gain: Interval, limit: float, text: str, *, strictly
     is_unknown = gain.low is None and things is None
     if passed or is_unknown or not _at_least(gain.value, limit, "", strictly=strictly)[0]:
         return passed, told
-    of = f"{rows:,} held-out rows" if things is None else f"held-out rows in {things:,} group{'' if things == 1 else 's'} (split.together)"
-    return passed, f"{told}; the gain that was measured is {_seen(gain.value)}, but {of} are too few to be sure of it"
+    if things is None:
+        why = f"{rows:,} held-out rows are too few to be sure of it"
+    else:
+        groups = f"{things:,} group{'' if things == 1 else 's'} of held-out rows (split.together)"
+        why = f"{groups} are too few to be sure of it, or most rows are of few of them: hold more groups out"
+    return passed, f"{told}; the gain that was measured is {_seen(gain.value)}, but {why}"
 
 
 def _at_least(value: float | None, limit: float, text: str, *, strictly: bool = False) -> Verdict:

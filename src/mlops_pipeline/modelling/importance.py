@@ -28,7 +28,7 @@ SHUFFLES = 3
 """How many times each column is shuffled."""
 
 MOST_ASKED = 500_000
-"""A model is asked of at most so many rows in all: of a table with many columns each is shuffled once, and on fewer rows."""
+"""Where a model would be asked of more rows in all, each column is shuffled once, and of very many columns on fewer rows."""
 
 FEWEST_ROWS = 100
 """On fewer rows than these no figure says anything."""
@@ -105,11 +105,15 @@ def shuffled(model: Any, x: Any, task: Task) -> Say:
         return lambda name, order: np.mean([say(name, order) for say in of_each], axis=0, dtype=np.float64)
 
     def anew(name: str, order: np.ndarray) -> Any:
-        return said_by(model, x.assign(**{name: x[name].to_numpy()[order]}), task)
+        other = x.copy()
+        other[name] = x[name].to_numpy()[order]
+        return said_by(model, other, task)
 
     if not isinstance(encoder, ColumnTransformer):
         return anew
     matrix, made = encoder.transform(x), made_of_each(encoder)
+    if not (isinstance(matrix, np.ndarray) or sparse.issparse(matrix)):
+        return anew
 
     def say(name: str, order: np.ndarray) -> Any:
         if name not in made:
@@ -126,11 +130,19 @@ def shuffled(model: Any, x: Any, task: Task) -> Say:
 
 
 def made_of_each(encoder: Any) -> dict[str, list[slice]]:
-    """Which columns of a fitted encoder's matrix are made of each raw column, for those of which that is known."""
+    """Which columns of a fitted encoder's matrix are made of each raw column, for those of which that is known.
+
+    None where an encoder of somebody's own takes columns by their places.
+    """
     found, unknown = defaultdict[str, list[slice]](list), set[str]()
+    if not all(
+        isinstance(columns, str) or (isinstance(columns, list) and all(isinstance(each, str) for each in columns))
+        for _, _, columns in encoder.transformers_
+    ):
+        return {}
     for name, step, columns in encoder.transformers_:
         whole = encoder.output_indices_[name]
-        names = [columns] if isinstance(columns, str) else [str(each) for each in columns]
+        names = [columns] if isinstance(columns, str) else columns
         widths = [whole.stop - whole.start] if len(names) == 1 else _widths(step, len(names))
         if sum(widths) != whole.stop - whole.start:
             unknown |= set(names)

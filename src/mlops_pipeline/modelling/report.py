@@ -153,7 +153,8 @@ def standing(evaluation: Evaluation) -> tuple[str, str]:
     if gain.value <= 0:
         return "not beaten" if gain.value == 0 else "not beaten: the dummy is better", "bad"
     if gain.low is None:
-        return "not clearly beaten: the rows are too few for an interval", "warn"
+        what = "rows are" if evaluation.test_things is None else "groups are"
+        return f"not clearly beaten: the {what} too few for an interval", "warn"
     if not gain.low > 0:
         return "not clearly beaten: the interval of the gain holds 0", "warn"
     return "beaten", "good"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, TypedDict, Unpack
+from typing import Any, TypedDict
 
 import msgspec
 
@@ -91,13 +91,13 @@ class Recorded:
     blob: bytes
 
 
-def wanted_by(**bounds: Unpack[Bounds]) -> Filter:
+def wanted_by(since: datetime | None = None, until: datetime | None = None, model: str | None = None, version: str | None = None) -> Filter:
     """The filter of these bounds; a moment without a zone is UTC."""
 
     def utc(moment: datetime | None) -> datetime | None:
         return moment if moment is None or moment.tzinfo is not None else moment.replace(tzinfo=UTC)
 
-    return Filter(utc(bounds.get("since")), utc(bounds.get("until")), bounds.get("model"), bounds.get("version"))
+    return Filter(utc(since), utc(until), model, version)
 
 
 def recorded(fields: list[Any], layout: Columns | None, blob: bytes | None) -> Recorded:

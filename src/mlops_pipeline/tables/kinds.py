@@ -547,10 +547,23 @@ def _written_number(column: ColumnProfile) -> Described | None:
     form = (grouped or forms)[0]
     odd = there - column.forms[form]
     aside = _set_aside(column, odd, words, lambda text: number_of(text, form))
-    note = "; ".join(filter(None, (_read_otherwise(column, form), _taken_for_null(words), aside)))
+    told = (_read_otherwise(column, form), _told_by_few(column, form, counts, there), _taken_for_null(words), aside)
+    note = "; ".join(filter(None, told))
     other = next((one for one in forms if "1234,5" in one), None) if grouped else None
     here_alone = frozenset(dict(words))
     return Described(column.name, "number", format=form, nothing=nothing, here_alone=here_alone, note=note, or_else=other, odd=odd)
+
+
+def _told_by_few(column: ColumnProfile, form: str, counts: Mapping[str, int], there: int) -> str:
+    """What to say where another way of writing reads all but a few values, and others as other numbers; empty where none does."""
+    for rival, count in counts.items():
+        if there - _odd_at_most(there) <= count < counts[form]:
+            read = ((text, number_of(text, form), number_of(text, rival)) for text in column.odd)
+            if text := _shortest(text for text, one, other in read if one is not None and other is not None and one != other):
+                few = counts[form] - count
+                why = f"as {few:,} value{'' if few == 1 else 's'} can be read in no other way"
+                return f"'{text}' is read as {number_of(text, form):g}, {why}: if that is a slip, write format: '{rival}'"
+    return ""
 
 
 def _read_otherwise(column: ColumnProfile, form: str) -> str:

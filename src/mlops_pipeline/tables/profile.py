@@ -250,7 +250,7 @@ class ColumnProfile:
         if self.numbers or first or not self.looked:
             odd = self._plain(text, counts)
             if len(odd) and self.numbers and not self.forms:
-                fresh = number_forms(_without_markers(odd.unique(maintain_order=True)).head(SAMPLE).to_list())
+                fresh = number_forms(_without_markers(odd.unique(maintain_order=True)).head(SAMPLE).to_list(), beside_plain=True)
                 self.late |= bool(fresh) and not first
                 self.forms |= dict.fromkeys(fresh if first else (), 0)
         else:
@@ -345,7 +345,7 @@ def profiled(
     with each chunk once, after its columns.
     """
     columns = _profile((chunk.frame for chunk in read()), {}, beside)
-    late = {name: number_forms(list(column.odd)) for name, column in columns.items() if column.late}
+    late = {name: number_forms(list(column.odd), beside_plain=True) for name, column in columns.items() if column.late}
     return _profile((chunk.frame for chunk in read()), late) if any(late.values()) else columns
 
 
@@ -382,8 +382,11 @@ def is_of_moments(form: str) -> bool:
     return re.search("%[A-Za-z]", form) is not None
 
 
-def number_forms(sample: list[str]) -> list[str]:
-    """The ways in which numbers that are not plain may be written, told by how 1234.5 is; each reads most of the sample."""
+def number_forms(sample: list[str], *, beside_plain: bool = False) -> list[str]:
+    """The ways in which numbers that are not plain may be written, told by how 1234.5 is; each reads most of the sample.
+
+    ``beside_plain``: there are plain numbers in the column, too.
+    """
     most = max(MOST * len(sample), 1)
     if sum(number_of(text, CLOCKS[-1]) is not None for text in sample) >= most:
         return [form for form in CLOCKS if form != "h:mm:ss"]
@@ -393,7 +396,7 @@ def number_forms(sample: list[str]) -> list[str]:
     units = [{unit.strip(BLANKS).rstrip(".") for unit in found} - {""} for found in (before, after)]
     if not amounts or max(map(len, units)) > 1:
         return []
-    if "" in after and any(re.fullmatch(rf"{_GLUED}[²³]?", unit) for unit in after):
+    if ("" in after or beside_plain) and any(re.fullmatch(rf"{_GLUED}[²³]?", unit) for unit in after):
         return []  # 12m beside 12 may be another thing
     marked = any(not match["digits"].isdigit() for match in amounts)
     forms = [f"{max(before, key=len)}{number}{max(after, key=len)}" for number in (_SPELLINGS if marked else _SPELLINGS[:1])]
