@@ -19,6 +19,7 @@ from mlops_pipeline.contract.values import (
     BOUNDS,
     LARGEST_INTEGER,
     NULL_WORDS,
+    SPACES,
     number_of,
     truth_of,
     with_sign_before,
@@ -84,6 +85,10 @@ _NEARLY_MOMENT = re.compile(
     r"|\d{1,2}(?:\.|er|st|nd|rd|th)?[ /-](?:de )?[^\W\d_]{3,10}\.?,?[ /-](?:de )?\d{4})(?!\d).{0,40}"
 )
 """What a person may take for a day, or for a moment."""
+
+_OPEN_ENDED = re.compile(rf"\d+[{SPACES}]*[-−–+]")
+OPEN_ENDS = 0.95
+"""Where so large a share of values are whole numbers with a minus behind them (or a plus, at the end of such bands), they are labels."""
 
 _NO_NUMBER = re.compile(r"[^\d]{0,30}[^\W\d_][^\d]{0,30}")
 
@@ -389,8 +394,8 @@ def _described(column: ColumnProfile) -> Described:
         return _with(typed[column.held], note=SECONDS if column.held == "clock" else "")
     if column.held in ("integer", "float", "text"):
         one, written = _moments_as_numbers(column) or _number(column), _written_number(column)
-        if written is not None and (same := _bound_of_a_level(column, written)):
-            return _noted(_text(column), same)
+        if written is not None and (label := _bound_of_a_level(column, written) or _open_ends(column, written)):
+            return _noted(_text(column), label)
         if written is not None and (one is None or written.odd < one.odd):
             return written
         return one or (_truth(column) or _moment(column) if column.held == "text" else None) or _text(column)
@@ -525,6 +530,22 @@ def _bound_of_a_level(column: ColumnProfile, written: Described) -> str:
     bound, other = (f"'{both[side]}'" for side in sorted(both, reverse=True)[:2])
     remedy = f"to make one number of them write kind: number, format: '{written.format}'"
     return f"{bound} and {other} are two values: read as text; {remedy}"
+
+
+def _open_ends(column: ColumnProfile, written: Described) -> str:
+    """What to say of bands and cohorts, ``50-`` and ``1935-``, of which an accountant would make negatives; empty if they are none.
+
+    Amounts with a comma or a point are his however many have their minus behind.
+    """
+    held = {text: count for text, count in column.bare.items() if text not in MARKERS}
+    ends = {text: count for text, count in held.items() if _OPEN_ENDED.fullmatch(text)}
+    # Of many different values those are held that are no plain numbers.
+    of_held = 1.0 if column.few is not None else 1 - column.numbers / column.there
+    if not ends or sum(ends.values()) * of_held < OPEN_ENDS * sum(held.values()) or all(text.endswith("+") for text in ends):
+        return ""
+    example = _shortest(text for text in ends if not text.endswith("+"))
+    remedy = f"to make {number_of(example, written.format):g} of it write kind: number, format: '{written.format}'"
+    return f"values such as '{example}' end in a minus: read as text; {remedy}"
 
 
 def _side(text: str) -> str:
