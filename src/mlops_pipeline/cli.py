@@ -1084,28 +1084,23 @@ def demo_release(
 
 
 def _decide(word: Word, version: int, reason: str, by: str, config: Path | None, *, as_json: bool) -> None:
-    registry, _, console, tell = _decider(config, as_json=as_json)
+    registry, layout, console, tell = _decider(config, as_json=as_json)
     with registry.deciding():
-        before, former = registry.get(version), registry.champion()
-        made = registry.decide(version, word, reason, by)
-        waited = word == "approved" and before.waits
-        is_compared = before.was_judged_against(former)
-        decided = registry.get(version)
-        tell(registry.told(decided, made))
-        if waited and is_compared:
-            decided = registry.promote(version, None)
-            tell(registry.changed(decided, former, "approved by a person", made.reason))
-        elif waited:
-            registry.wait_no_more(version)
-        if decided.is_champion:
+        settled = registry.settle(version, word, reason, by, tell)
+        if settled.is_taken_up:
+            from mlops_pipeline.release.face import champion_moves
+
+            champion_moves(layout.config, terminal.opened(sys.stderr) if as_json else console, version)
+        if settled.version.is_champion:
             registry.publish(tell)
+    made, is_champion = settled.decision, settled.version.is_champion
     if as_json:
         facts = {"decision": made.decision, "by": made.by, "reason": made.reason, "time": made.time, "content_sha256": made.content_sha256}
-        print(json.dumps({"model": registry.name, "version": version, **facts, "champion": decided.is_champion}))
+        print(json.dumps({"model": registry.name, "version": version, **facts, "champion": is_champion}))
         return
-    console.print(f"{registry.name} version {version} is {made.decision} by {made.by}" + ", and champion" * waited * decided.is_champion)
-    if word == "approved" and not decided.is_champion:
-        why = f", since version {former.number} is, with which its gate never compared it" if waited and former else ""
+    console.print(f"{registry.name} version {version} is {made.decision} by {made.by}" + ", and champion" * settled.waited * is_champion)
+    if word == "approved" and not is_champion:
+        why = f", since {settled.why_not_champion}" if settled.why_not_champion else ""
         console.print(f"it is not champion{why}: `mlops models promote {version}` makes it so")
 
 

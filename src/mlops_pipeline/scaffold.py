@@ -308,6 +308,7 @@ def described(source: Path, path: str, target: str, name: str, root: str, writte
     task, columns[target] = kinds.task_of(held[target], columns[target])
     # Cells of Excel, JSON and Parquet end at no sign, which would tell how their texts write numbers.
     delimiter = str(written.settings.get("delimiter", ",")) if is_text else ""
+    columns = columns if written.signs else kinds.parted_by_points(columns, held)
     columns = kinds.decided(columns, held, target, delimiter, written.signs)
     nothing = kinds.null_values(columns)
     signs = written.signs or kinds.signs_of(columns, held)

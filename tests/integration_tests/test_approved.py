@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 
 from mlops_pipeline.events import VersionDecided, read_events
 from mlops_pipeline.registry.versions import content_digest
+from mlops_pipeline.release.opened import Opened, opened
 from tests.conftest import Project, wait_for
 from tests.integration_tests.clients import get
 from tests.integration_tests.conftest import mlflow_client, serving
@@ -34,6 +37,12 @@ def models(project: Project, *words: str, check: bool = True) -> Any:
     return project.mlops("models", *words, "--config", str(project.config), check=check)
 
 
+def said_to_move(of: Opened) -> list[str]:
+    """The versions that servers were told are champion now."""
+    with closing(sqlite3.connect(of.where)) as raw:
+        return [version for (version,) in raw.execute("SELECT version FROM mlops_release_champions ORDER BY number")]
+
+
 def predicted(project: Project, *words: str) -> Any:
     given = ("predict", "--input", "table.csv", "--output", "out.csv", "--config", str(project.config))
     return project.mlops(*given, *words, check=False)
@@ -42,6 +51,10 @@ def predicted(project: Project, *words: str) -> Any:
 def test_a_version_is_taken_on_a_persons_word_alone_and_every_word_stays(two: Project, tmp_path: Path) -> None:
     best = two.folder / "models/registry/best_model"
     first = content_digest(best)
+    (two.folder / "configs").mkdir(exist_ok=True)
+    (two.folder / "configs/serving_config.yaml").write_text(f"pipeline: {two.config}\n")
+    of = opened(None, two.folder)
+    of.table().close()
     with serving(two, tmp_path) as server:
         promote(two, "2")
         wait_for(lambda: "models approve 2 --reason" in server.log.read_text(), 120, "the line that says how to approve")
@@ -57,14 +70,17 @@ def test_a_version_is_taken_on_a_persons_word_alone_and_every_word_stays(two: Pr
             assert "version 1 predicts; version 2, which MLflow calls champion, did not pass its gate" in " ".join(said.stdout.split())
             assert models(two, "approve", "2", "--reason", " ", check=False).returncode == 2
             told = json.loads(models(two, "approve", "2", "--reason", "seen by eye", "--by", "anna", "--json").stdout)
+            assert said_to_move(of) == ["2"], "servers that look at this table hear of it before they look at the registry"
             assert (told["decision"], told["by"], told["reason"], told["champion"]) == ("approved", "anna", "seen by eye", True)
             for url in (server.url, fresh.url):
                 wait_for(lambda url=url: get(f"{url}/ready")[0] == 200 and served_version(url) == "2", 120, "version 2")  # type: ignore[misc]
     assert content_digest(best) != first
     assert "is champion: promote another first" in models(two, "reject", "2", "--reason", "too slow", check=False).stderr
     models(two, "promote", "1")
+    assert said_to_move(of) == ["2", "1"]
     models(two, "reject", "2", "--reason", "too slow", "--by", "berta")
     assert models(two, "promote", "2", check=False).returncode == 2
+    assert said_to_move(of) == ["2", "1"], "a rejection moves nobody"
     models(two, "promote", "2", "--override", "the old one drifts")
     shown = models(two, "show", "2").stdout
     for words in ("approved by anna", "seen by eye", "rejected by berta", "too slow", "the old one drifts"):

@@ -274,3 +274,30 @@ def test_an_elastic_net_finds_its_penalty_by_other_patients_and_keeps_no_fold() 
     by_patient, by_row = fitted(Fitting(things=patients)), fitted(Fitting())
     assert by_patient.alpha_ > 10 * by_row.alpha_
     assert by_patient.cv is None
+
+
+@pytest.mark.parametrize("unit", [0.01, 1e6])
+def test_an_elastic_net_is_the_same_up_to_the_targets_unit_and_so_is_its_twin(unit: float, tmp_path: Path) -> None:
+    table = raw_table(400)
+    x, y = model_input(table, FEATURES), truth(table, PROBLEMS["regression"])
+
+    def of(target: Any) -> Any:
+        return fit(build_model("elastic_net", "regression", FEATURES, {}, 0, "one_hot"), x, target, 1)
+
+    plain, model = predict(of(y), x, "regression"), of(unit * y)
+    said = predict(model, x, "regression")
+    assert float(np.std(plain - y)) < 0.5 * float(np.std(y))
+    assert np.allclose(said, unit * plain, rtol=1e-7, atol=1e-7 * unit)
+    save(tmp_path / "model", "elastic_net", model, x, "regression")
+    assert np.array_equal(predict(load_model(tmp_path / "model"), x, "regression"), said)
+    twin = make_twin(model, KINDS, x, said, "regression", 1e-4)
+    assert twin.accepted, twin.reason
+
+
+def test_penalties_that_somebody_names_are_those_of_the_target_as_it_is() -> None:
+    matrix, y, _ = of_patients("regression")
+    estimator = build_model("elastic_net", "regression", FEATURES, {"alphas": [5.0, 7.0]}, 0, "one_hot").named_steps["model"]
+    net = fit_estimator(estimator, matrix, 1000 * y, 1, [])
+    by_itself = type(net)(**net.get_params()).fit(matrix, 1000 * y)
+    assert np.allclose(net.coef_, by_itself.coef_)
+    assert np.any(net.coef_)

@@ -261,6 +261,70 @@ def test_a_column_with_points_is_not_taken_along_by_one_with_decimal_commas(
     assert ("'anteil': '1.234' is read as 1234, as the source says." in made.text) is asked
 
 
+GERMAN = ";".join(("preis", "km", "weg", "anteil", "y"))
+
+
+def german(n: int, **cells: str) -> str:
+    """A row of a file with points between thousands; with ``cells`` that are written otherwise."""
+    km = f"{n % 90 + 1}.{n * 7 % 1000:03}" if n % 3 else f"{n * 7 % 1000}"
+    row = {"preis": f"{n % 50 + 1}.900,00 €", "km": km, "weg": f"{n % 9 + 1}.{n * 3 % 1000:03} km" if n % 2 else f"{n * 3 % 1000} km"}
+    row |= {"anteil": f"{n % 70},{n % 10}", "y": str(n * 37 % 101)}
+    return ";".join((row | cells).values()) + "\n"
+
+
+@pytest.mark.parametrize("rows", [90, 2500])
+def test_points_part_thousands_where_another_column_of_the_file_can_mean_nothing_else(rows: int, tmp_path: Path) -> None:
+    source, config = tmp_path / "autos.csv", tmp_path / "autos.yaml"
+    source.write_text(f"{GERMAN}\n" + "".join(german(n) for n in range(1, rows + 1)))
+    made = starter(source, "y", config)
+    config.write_text(made.text)
+    data = yaml.safe_load(made.text)["dataset"]
+    assert (data["source"]["decimal"], data["source"]["thousands"]) == (",", ".")
+    formats = {name: column["format"] for name, column in data["columns"].items() if "format" in column}
+    assert formats == {"preis": "1.234,5 €", "weg": "1.234,5 km"}
+    said = re.sub(r"\n *# ", " ", made.text)
+    assert re.search(
+        r"'km': '[\d.]+' is read as \d+, for 'preis' parts its thousands by points; if it means [\d.]+, write format: '1234.5'", said
+    )
+    assert re.search(r"'weg': '[\d.]+ km' is read as \d+, for 'preis' .*, write format: '1,234.5 km'", said)
+    table, report, _ = ingested(tmp_path, load_settings(config))
+    assert report["rows_kept"] == rows
+    assert table.row(0) == (2900.0, 2007.0, 2003.0, 1.1, 37)
+    assert table.row(2) == (4900.0, 21.0, 4009.0, 3.3, 10)
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        pytest.param(lambda n: {"preis": f"{n}.900 €", "y": f"{n * 37 % 101}"}, id="no value with both signs"),
+        pytest.param(lambda n: {"anteil": f"{n % 70}.{n % 10}"}, id="a column with points before decimals"),
+        pytest.param(lambda n: {"anteil": f"{n % 70}.{n % 10} %"}, id="one with a unit"),
+    ],
+)
+def test_points_stay_before_decimals_where_the_file_is_not_sure(cells: Callable[[int], dict[str, str]], tmp_path: Path) -> None:
+    source, config = tmp_path / "autos.csv", tmp_path / "autos.yaml"
+    source.write_text(f"{GERMAN}\n" + "".join(german(n, **cells(n)) for n in range(1, 91)))
+    made = starter(source, "y", config)
+    config.write_text(made.text)
+    data = yaml.safe_load(made.text)["dataset"]
+    assert "thousands" not in data["source"]
+    assert data["columns"]["weg"]["format"] == "1,234.5 km"
+    said = re.sub(r"\n *# ", " ", made.text)
+    assert "'km': '1.234' is read as 1.234; if it means 1234, write format: '1.234,5'" in said
+    assert re.search(r"'weg': '[\d.]+ km' is read as [\d.]+; if it means \d+, write format: '1.234,5 km'", said)
+    table, *_ = ingested(tmp_path, load_settings(config))
+    assert table["km"][0] == 2.007
+
+
+@pytest.mark.parametrize("km", ["1146", "0.361", "1.5"])
+def test_a_number_that_nobody_writes_who_parts_thousands_keeps_a_columns_points_before_decimals(km: str, tmp_path: Path) -> None:
+    source = tmp_path / "autos.csv"
+    source.write_text(f"{GERMAN}\n" + "".join(german(n, **({"km": km} if n == 40 else {})) for n in range(1, 91)))
+    data = yaml.safe_load(starter(source, "y", tmp_path / "autos.yaml").text)["dataset"]
+    assert data["columns"]["km"].get("format") is None
+    assert "thousands" not in data["source"]
+
+
 def test_a_lookup_has_signs_of_its_own() -> None:
     columns = {"id": {"kind": "integer"}, "price": {"kind": "number"}, "rate": {"kind": "number"}, "twice": {"kind": "number"}}
     columns |= {"mean": {"kind": "number"}, "day": {"kind": "datetime"}}

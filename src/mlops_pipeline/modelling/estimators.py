@@ -86,7 +86,7 @@ def search_ridge(trial: Trial) -> dict[str, Any]:
 
 
 def elastic_net(_task: Task, seed: int) -> Any:
-    """The penalty is found by folds of its own: what is strong depends on the target's unit."""
+    """The penalty is found by folds of its own, of the target in standard deviations (:func:`fit_estimator`): it has no unit then."""
     from sklearn.linear_model import ElasticNetCV
 
     return ElasticNetCV(l1_ratio=0.5, max_iter=2000, random_state=seed)
@@ -521,10 +521,14 @@ def fit_estimator(estimator: Any, matrix: Any, y: Any, threads: int | None, cate
         estimator.set_params(cv=folds)
     if categories and type(estimator).__name__.startswith("LGBM"):
         matrix = _unknown_as_null(matrix, categories)
+    spread = _unit_of(estimator, y)
+    y = y / spread if spread else y
     # The last bits of a product depend on how many threads share it: linear algebra keeps to one.
     with threadpool_limits(limits={"openmp": threads, "blas": 1}):
         estimator.fit(matrix, y, **told)
     estimator.set_params(**asked)
+    if spread:
+        estimator.coef_, estimator.intercept_ = estimator.coef_ * spread, estimator.intercept_ * spread
     if hasattr(estimator, "_bin_mapper"):
         # HistGradientBoosting keeps the thread count of its binning, which prediction never uses.
         estimator._bin_mapper.n_threads = 1
@@ -556,6 +560,21 @@ def _watched(estimator: Any, y: Any, during: Fitting) -> tuple[Any, Any] | None:
     taught, held = during.parted(len(y), share if share < 1 else share / len(y), estimator.random_state or 0)
     is_whole = not hasattr(estimator, "predict_proba") or np.isin(y[held], y[taught]).all()
     return (taught, held) if is_whole else None
+
+
+def _unit_of(estimator: Any, y: Any) -> float:
+    """What an elastic net that finds its penalty takes for the target's unit, its standard deviation; 0 if it takes it as it is.
+
+    Of a target of ten times the size, what is spent on squares of weights grows a hundredfold and what is spent on weights tenfold: one
+    penalty for both is then another. Penalties that somebody names are those of the target as it is.
+    """
+    import numpy as np
+    from sklearn.linear_model import ElasticNetCV
+
+    if not isinstance(estimator, ElasticNetCV) or np.ndim(estimator.alphas) > 0:
+        return 0.0
+    spread = float(np.std(y))
+    return spread if np.isfinite(spread) else 0.0
 
 
 def _own_folds(estimator: Any, rows: int, during: Fitting) -> list[tuple[Any, Any]]:

@@ -8,6 +8,7 @@ found done, or done again, by the next run.
 from __future__ import annotations
 
 import json
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -49,6 +50,29 @@ if TYPE_CHECKING:
 
 REMEMBERED = 500
 """So many former champions are kept, the last ones: a registered model's tag has 5,000 characters in PostgreSQL."""
+
+
+@dataclass(frozen=True)
+class Settled:
+    """A person's word on a version, and what became of the version by it; ``former`` is who was champion before."""
+
+    decision: Decision
+    version: Version
+    former: Version | None
+    waited: bool
+    """Whether it was to become champion by an approval."""
+
+    @property
+    def is_taken_up(self) -> bool:
+        """Whether servers are to answer by it from now on."""
+        return self.decision.decision == "approved" and self.version.is_champion
+
+    @property
+    def why_not_champion(self) -> str:
+        """Why a version that waited for approval did not become champion by it; empty if it did, or did not wait."""
+        if not self.waited or self.version.is_champion or self.former is None:
+            return ""
+        return f"version {self.former.number} is, with which its gate never compared it"
 
 
 def registered_model(settings: Settings, layout: Layout) -> RegisteredModel:
@@ -214,6 +238,23 @@ class RegistryWriter(RegisteredModel):
         made = Decision(word, by, reason, when, version.content_sha256)
         self.retag(number, {next_decision(version.tags): msgspec.json.encode(made).decode()})
         return made
+
+    def settle(self, number: int, word: Word, reason: str, by: str, tell: Listener) -> Settled:
+        """Note a person's word, tell of it, and let a version that waited for it become champion if its gate saw today's champion.
+
+        Raises :class:`PipelineError` as :meth:`decide` does. To be called while :meth:`deciding`; servers are then to be told.
+        """
+        before, former = self.get(number), self.champion()
+        made = self.decide(number, word, reason, by)
+        waited = word == "approved" and before.waits
+        settled = self.get(number)
+        tell(self.told(settled, made))
+        if waited and before.was_judged_against(former):
+            settled = self.promote(number, None)
+            tell(self.changed(settled, former, "approved by a person", made.reason))
+        elif waited:
+            self.wait_no_more(number)
+        return Settled(made, settled, former, waited)
 
     def wait_no_more(self, number: int) -> None:
         """A person's approval is all that a version is to have; it is champion only if it is promoted."""

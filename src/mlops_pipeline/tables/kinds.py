@@ -19,6 +19,7 @@ from mlops_pipeline.contract.values import (
     BOUNDS,
     LARGEST_INTEGER,
     NULL_WORDS,
+    SPACES,
     number_of,
     truth_of,
     with_sign_before,
@@ -85,6 +86,10 @@ _NEARLY_MOMENT = re.compile(
 )
 """What a person may take for a day, or for a moment."""
 
+_OPEN_ENDED = re.compile(rf"\d+[{SPACES}]*[-−–+]")
+OPEN_ENDS = 0.95
+"""Where so large a share of values are whole numbers with a minus behind them (or a plus, at the end of such bands), they are labels."""
+
 _NO_NUMBER = re.compile(r"[^\d]{0,30}[^\W\d_][^\d]{0,30}")
 
 _PAIRS = ({"true", "false"}, {"t", "f"}, {"yes", "no"}, {"y", "n"})
@@ -140,6 +145,11 @@ _NUMBERS = ("number", "integer")
 
 _BARE = {form: form[1:-5] for form in ("1234,5", "1,234.5", "1.234,5", "1 234,5", "1 234.5", "1'234.5", "1'234,5")}
 """Ways of writing numbers without a unit, and their sign for thousands."""
+
+_PARTED = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:(?:\.\d{3})+,\d+|(?:\.\d{3}){2,})(?![\d.,])")
+"""What nobody writes but who parts thousands by points: ``15.900,00``, ``1.000.000``."""
+
+_GERMAN = {"decimal": ",", "thousands": "."}
 
 _WITH_POINTS = (
     "$",
@@ -299,6 +309,65 @@ def decided(
     return made
 
 
+def parted_by_points(columns: Mapping[str, Described], held: Mapping[str, ColumnProfile]) -> dict[str, Described]:
+    """The columns; one whose every point may part thousands (``877``, ``1.146``) is written so where its file is sure to.
+
+    That is where another column can be read in no other way (``15.900,00 €``, ``1.000.000``), and none has a point before decimals.
+    """
+    parting = next((name for name, one in columns.items() if _is_parted(one, held)), None)
+    if parting is None:
+        return dict(columns)
+    made = {}
+    for name, one in columns.items():
+        text, form = _in_doubt(one, held)
+        made[name] = one
+        if text:
+            other = f"if it means {number_of(text, one.format):g}, write format: '{one.format or '1234.5'}'"
+            note = f"'{text}' is read as {number_of(text, form):g}, for '{parting}' parts its thousands by points; {other}"
+            made[name] = _with(one, format=form, note="; ".join(filter(None, (one.note, note))))
+    return dict(columns) if any(_has_decimal_points(one, held) for one in made.values()) else made
+
+
+def _is_parted(one: Described, held: Mapping[str, ColumnProfile]) -> bool:
+    """Whether a column's numbers have points between thousands, and can have nothing else there."""
+    written = written_as(one.format) if one.kind in _NUMBERS and one.format else None
+    if written is None or written.decimal != "," or one.name not in held:
+        return False
+    return any(_PARTED.search(text) and number_of(text, one.format) is not None for text in held[one.name].bare)
+
+
+def _in_doubt(one: Described, held: Mapping[str, ColumnProfile]) -> tuple[str, str]:
+    """A value of a column whose points may all part thousands, and how the column is written then; empty where they may not."""
+    column, plain = held.get(one.name), one.format or "1234.5"
+    form = re.sub(r"1,?234\.5", "1.234,5", plain)
+    is_plain = one.kind == "number" and form != plain and not plain.startswith(_WITH_POINTS)
+    if column is None or column.held != "text" or not is_plain or not column.by_points:
+        return "", ""
+    if one.format is None and column.few is None:
+        return ("1.234", form) if column.pointed else ("", "")
+    if one.format is not None and column.forms.get(form) != column.forms.get(plain):
+        return "", ""
+    parted = []
+    for text in column.bare:
+        as_is, otherwise = number_of(text, one.format), number_of(text, form)
+        if as_is is None:
+            continue
+        if otherwise is None or (otherwise == as_is and abs(as_is) >= THOUSAND):
+            return "", ""
+        parted += [text] if otherwise != as_is else []
+    return _shortest(parted), form
+
+
+def _has_decimal_points(one: Described, held: Mapping[str, ColumnProfile]) -> bool:
+    """Whether a column has points that are read as those before decimals, or commas between thousands."""
+    if _has_points(one, held):
+        return True
+    written = written_as(one.format) if one.kind in _NUMBERS and one.format and not one.or_else else None
+    if written is None or written.decimal == "," or one.name not in held:
+        return False
+    return any(re.search(r"\d[.,]\d", text) for text in held[one.name].bare)
+
+
 def signs_of(columns: Mapping[str, Described], held: Mapping[str, ColumnProfile]) -> dict[str, str]:
     """The signs of numbers in which all columns agree, as ``dataset.source`` has them; none where they are plain or differ.
 
@@ -322,7 +391,8 @@ def written_by_source(
 
     Where it says nothing and another column has decimal commas, one whose every point may part thousands asks.
     """
-    has_commas = any(one.kind in _NUMBERS and one.format in _BARE and str(one.format)[-2] == "," for one in columns.values())
+    told = (written_as(one.format) for one in columns.values() if one.kind in _NUMBERS and one.format)
+    has_commas = any(written is not None and written.decimal == "," for written in told)
     made = {}
     for name, one in columns.items():
         if _has_points(one, held):
@@ -336,6 +406,11 @@ def written_by_source(
             and _BARE[one.format] in ("", signs.get("thousands"))
         ):
             made[name] = _with(one, format=None)
+        elif has_commas and one.format is not None and (doubt := _in_doubt(one, held))[0]:
+            text, form = doubt
+            plain, otherwise = number_of(text, one.format), number_of(text, form)
+            note = f"'{text}' is read as {plain:g}; if it means {otherwise:g}, write format: '{form}'"
+            made[name] = _with(one, note="; ".join(filter(None, (one.note, note))))
         else:
             made[name] = one
     return made
@@ -356,7 +431,7 @@ def _pointed(one: Described, column: ColumnProfile, signs: Mapping[str, str], *,
         return _with(one, format="1234.5")
     if signs and signs.get("thousands") == ".":
         note = "'1.234' is read as 1234, as the source says"
-    elif not signs and has_commas and _may_be_written(column, {"decimal": ",", "thousands": "."}):
+    elif not signs and has_commas and _may_be_written(column, _GERMAN):
         note = "'1.234' is read as 1.234; if it means 1234, write format: '1.234,5'"
     return _with(one, note="; ".join(filter(None, (one.note, note))))
 
@@ -366,8 +441,10 @@ def _may_be_written(column: ColumnProfile, signs: Mapping[str, str]) -> bool:
     if signs.get("decimal", ".") == ".":
         return True
     form = f"1{signs.get('thousands', '')}234{signs['decimal']}5"
+    if column.few is None:
+        return signs == _GERMAN and column.by_points
     nothing = {word for word, _ in _markers(column)[0]}
-    return column.few is not None and all(number_of(text, form) is not None for text in column.bare if text not in nothing)
+    return all(number_of(text, form) is not None for text in column.bare if text not in nothing)
 
 
 def _noted(one: Described, note: str) -> Described:
@@ -389,8 +466,8 @@ def _described(column: ColumnProfile) -> Described:
         return _with(typed[column.held], note=SECONDS if column.held == "clock" else "")
     if column.held in ("integer", "float", "text"):
         one, written = _moments_as_numbers(column) or _number(column), _written_number(column)
-        if written is not None and (same := _bound_of_a_level(column, written)):
-            return _noted(_text(column), same)
+        if written is not None and (label := _bound_of_a_level(column, written) or _open_ends(column, written)):
+            return _noted(_text(column), label)
         if written is not None and (one is None or written.odd < one.odd):
             return written
         return one or (_truth(column) or _moment(column) if column.held == "text" else None) or _text(column)
@@ -525,6 +602,22 @@ def _bound_of_a_level(column: ColumnProfile, written: Described) -> str:
     bound, other = (f"'{both[side]}'" for side in sorted(both, reverse=True)[:2])
     remedy = f"to make one number of them write kind: number, format: '{written.format}'"
     return f"{bound} and {other} are two values: read as text; {remedy}"
+
+
+def _open_ends(column: ColumnProfile, written: Described) -> str:
+    """What to say of bands and cohorts, ``50-`` and ``1935-``, of which an accountant would make negatives; empty if they are none.
+
+    Amounts with a comma or a point are his however many have their minus behind.
+    """
+    held = {text: count for text, count in column.bare.items() if text not in MARKERS}
+    ends = {text: count for text, count in held.items() if _OPEN_ENDED.fullmatch(text)}
+    # Of many different values those are held that are no plain numbers.
+    of_held = 1.0 if column.few is not None else 1 - column.numbers / column.there
+    if not ends or sum(ends.values()) * of_held < OPEN_ENDS * sum(held.values()) or all(text.endswith("+") for text in ends):
+        return ""
+    example = _shortest(text for text in ends if not text.endswith("+"))
+    remedy = f"to make {number_of(example, written.format):g} of it write kind: number, format: '{written.format}'"
+    return f"values such as '{example}' end in a minus: read as text; {remedy}"
 
 
 def _side(text: str) -> str:

@@ -72,6 +72,7 @@ WEEKDAY_FORMS: tuple[str, ...] = (
 _SPACELESS = ((r"[\p{Han}\p{Hiragana}\p{Katakana}]", 2), (r"[\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]", 5))
 """Letters of languages that write no blanks between words, and about how many of them are a word."""
 
+_BY_POINTS = r"^[+-]?(?:[1-9][0-9]{0,2}\.[0-9]{3}|[0-9]{1,3})$"
 _ISO = r"^[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}"
 _DATED = r"^[^\W_]{1,9}[./ -][^\W_]{1,9},?[./ -]+[0-9]{2,4}\b|^[0-9]{1,2}[A-Za-z]{3}[0-9]{4}|^[0-9]{8}T[0-9]"
 _WEEKDAY = r"^(?i:mon|tue|wed|thu|fri|sat|sun)[a-z]{0,6},? "
@@ -117,6 +118,8 @@ class ColumnProfile:
     """Whether every number is whole."""
     pointed: bool = False
     """Whether a number was written with a point or an exponent, or stored as a float."""
+    by_points: bool = True
+    """Whether every number may have points between its thousands: ``877``, ``1.146``, but not ``1146``, ``1.5``, ``0.361``."""
     zero_led: bool = False
     """Whether a number was written with a zero before its digits."""
     infinite: int = 0
@@ -310,6 +313,7 @@ class ColumnProfile:
             self.zero_led = self.zero_led or bool(zeros.str.contains(r"^0[0-9]").any())
             if self.whole and not self.pointed:
                 self.pointed = bool(kept.str.contains(r"[.eE]").any())
+            self.by_points = self.by_points and bool(kept.str.contains(_BY_POINTS).all())
             self._numbers(numbers.filter(good), None if counts is None else counts.filter(good))
         return odd
 
