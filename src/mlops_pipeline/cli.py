@@ -63,6 +63,7 @@ MonitoringConfig = Annotated[Path | None, typer.Option("--config", "-c", help="t
 ReleaseConfig = Annotated[Path | None, typer.Option("--config", "-c", help="the settings of releases; default: this project's")]
 ServingConfig = Annotated[Path | None, typer.Option("--config", "-c", help="the server's settings; default: this project's")]
 AsOf = Annotated[str | None, typer.Option(help="see no row at or after this moment (UTC); newest: all; default: as the last run was told")]
+TABLE = "a table (CSV and other text, Parquet, Excel, JSON; packed or not)"
 Raw = Annotated[bool, typer.Option("--raw", help="CSV: leave cells that a spreadsheet would run as a formula as they are")]
 Since = Annotated[datetime | None, typer.Option(help="from this moment on (UTC)")]
 Until = Annotated[datetime | None, typer.Option(help="before this moment (UTC)")]
@@ -241,7 +242,7 @@ def render(
 
 @app.command()
 def predict(
-    source: Annotated[Path, typer.Option("--input", help="CSV or Parquet file with the source's columns, or the model's")],
+    source: Annotated[Path, typer.Option("--input", help=f"{TABLE} with the source's columns, or the model's")],
     target: Annotated[Path, typer.Option("--output", help="CSV or Parquet file to write")],
     model: Annotated[Path | None, typer.Option(help="model folder; default: the champion")] = None,
     inputs: Annotated[
@@ -262,11 +263,11 @@ def predict(
     if noted := prove(settings, layout, folder):
         console.print(_line(("note", "yellow"), f" {noted}"))
     done = predict_file(folder, source, target, console, raw=raw, inputs=inputs_of(inputs), state=layout.asked_state(settings))
-    console.print(f"{done.rows:,} rows predicted into {target} in {done.seconds:.1f} s ({done.engine})")
+    console.print(f"{done.rows:,} row{'s' * (done.rows != 1)} predicted into {target} in {done.seconds:.1f} s ({done.engine})")
     for note in done.notes:
         console.print(_line(("note", "yellow"), f" {note}"))
     if done.rejects:
-        console.print(_line((f"{done.rejected:,} rows rejected", "yellow"), f", with reasons in {done.rejects}"))
+        console.print(_line((f"{done.rejected:,} row{'s' * (done.rejected != 1)} rejected", "yellow"), f", with reasons in {done.rejects}"))
 
 
 @app.command()
@@ -732,10 +733,8 @@ def export_records(
 
 @monitor.command("report")
 def monitor_report(
-    reference: Annotated[str | None, typer.Option(help="CSV or Parquet file, or a period; default: the champion's training window")] = None,
-    current: Annotated[
-        str | None, typer.Option(help="CSV or Parquet file, or a period of the table: 2013-10, 2013-10-01..2013-10-14")
-    ] = None,
+    reference: Annotated[str | None, typer.Option(help=f"{TABLE}, or a period; default: the champion's training window")] = None,
+    current: Annotated[str | None, typer.Option(help=f"{TABLE}, or a period of the table: 2013-10, 2013-10-01..2013-10-14")] = None,
     since: Annotated[datetime | None, typer.Option("--from", help="instead of --current: the table's rows from this moment on")] = None,
     until: Annotated[datetime | None, typer.Option(help="and before this moment")] = None,
     output: Annotated[Path | None, typer.Option(help="folder for report.html and report.json; default: data/monitoring")] = None,

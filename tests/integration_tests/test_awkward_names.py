@@ -69,7 +69,7 @@ def test_the_table_that_is_named_is_the_one_that_is_predicted_and_compared(
 ) -> None:
     done = awkward.mlops("predict", "--config", CONFIG, "--input", TABLE, "--output", "said [1].csv", **ASCII)
     assert "399 rows predicted into said [1].csv" in done.stdout
-    assert "1 rows rejected, with reasons in said [1].rejected.csv" in done.stdout
+    assert "1 row rejected, with reasons in said [1].rejected.csv" in done.stdout
     report = ("monitor", "report", "--config", CONFIG, "--output", "report [x]")
     done = awkward.mlops(*report, "--reference", TABLE, "--current", TABLE, **ASCII)
     assert done.stdout.count(f"predicted  399 rows of {TABLE} with the champion; 1 break its schema") == 2

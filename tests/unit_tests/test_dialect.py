@@ -557,9 +557,16 @@ def test_the_sheet_is_that_in_which_the_target_stands(tmp_path: Path) -> None:
 
 
 def test_a_folder_says_what_it_is(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").touch()
     for way in (lambda: list(read_file(tmp_path, Source(path="."), 1)), lambda: found(tmp_path)):
         with pytest.raises(PipelineError, match="is a folder: name a file in it"):
             way()
+
+
+def test_a_folder_without_a_file_of_rows_says_so(tmp_path: Path) -> None:
+    (tmp_path / ".hidden").touch()
+    with pytest.raises(PipelineError, match=r"is a folder: it holds no file: put files of rows into it, or name another$"):
+        starter(tmp_path, "y", tmp_path / "new.yaml")
 
 
 def test_a_sheet_of_excel_is_read_below_its_title(tmp_path: Path) -> None:

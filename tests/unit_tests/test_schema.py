@@ -5,7 +5,7 @@ from __future__ import annotations
 import tracemalloc
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import polars as pl
@@ -19,6 +19,7 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.files import read_json
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.pipeline.stages.validate import validate
+from mlops_pipeline.tables.checks import Examined, few_duplicates
 from mlops_pipeline.tables.columns import as_validated
 from mlops_pipeline.tables.leakage import auc, phrase_in, single_feature_aucs, strong_features
 from mlops_pipeline.tables.phrases import telling
@@ -274,6 +275,17 @@ def test_what_would_make_a_model_lie_is_found_and_reported(case: str, tmp_path: 
     rules = [f"{failure['column']}: {failure['rule']}" for failure in report["failures"]]
     assert any(words in rule for rule in rules)
     assert words.split(": ")[-1] in layout.validation_html.read_text()
+
+
+@pytest.mark.parametrize(
+    ("limit", "repeated", "said"),
+    [(0.01, 41, ("1.00%", "1.01%")), (0.01, 81, ("1.0%", "2.0%")), (0.0005, 41, ("0.05%", "1.01%")), (0.0, 1, ("0.00%", "0.02%"))],
+)
+def test_a_limit_and_what_was_seen_beyond_it_never_read_alike(limit: float, repeated: int, said: tuple[str, str]) -> None:
+    table = pl.DataFrame({"x": range(4_000 + repeated)})
+    examined = Examined(table, table_settings({"x": "number", "y": "number"}).dataset, ("x",), cast(Any, None), repeated, {})
+    [failure] = few_duplicates(examined, Validate(max_duplicate_share=limit))
+    assert (failure.rule, failure.seen) == (f"at most {said[0]} duplicate rows", said[1])
 
 
 def test_a_regression_target_that_never_varies_is_found(tmp_path: Path) -> None:

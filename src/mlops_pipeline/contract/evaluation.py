@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from mlops_pipeline.contract.spec import read_as
+from mlops_pipeline.contract.spec import RESTORE, read_as
 
 FORMAT = 1
 """The structure's version. Files of before it was one have 0, and the same fields, no ``twins``."""
@@ -184,4 +184,4 @@ class Evaluation(msgspec.Struct, frozen=True, kw_only=True):
 
 def evaluation_of(content: bytes) -> Evaluation:
     """Read an evaluation, also one of an earlier version; raises :class:`mlops_pipeline.contract.spec.Unreadable`."""
-    return read_as(Evaluation, content, "evaluation of a model", FORMAT)
+    return read_as(Evaluation, content, "evaluation of a model", FORMAT, RESTORE)

@@ -192,6 +192,9 @@ class Contract(msgspec.Struct, frozen=True, kw_only=True):
         return content
 
 
+RESTORE = "restore the file, or train again"
+
+
 class _Versioned(Protocol):
     @property
     def format(self) -> int: ...
@@ -200,12 +203,12 @@ class _Versioned(Protocol):
 Of = TypeVar("Of", bound=_Versioned)
 
 
-def read_as(kind: type[Of], content: bytes, what: str, newest: int) -> Of:
+def read_as(kind: type[Of], content: bytes, what: str, newest: int, remedy: str = "") -> Of:
     """Read what travels with a model, also as an earlier version wrote it; raises :class:`Unreadable`."""
     try:
         found = msgspec.json.decode(content, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise Unreadable(f"is no {what} ({error})") from error
+        raise Unreadable(f"is no {what} ({error}){': ' * bool(remedy)}{remedy}") from error
     if found.format > newest:
         raise Unreadable(f"has the format {found.format}, newer than {newest}: install a newer mlops-pipeline")
     return found
@@ -213,7 +216,7 @@ def read_as(kind: type[Of], content: bytes, what: str, newest: int) -> Of:
 
 def contract_of(content: bytes) -> Contract:
     """Read a contract, also one of an earlier version; raises :class:`Unreadable`."""
-    contract = read_as(Contract, content, "contract of a model", FORMAT)
+    contract = read_as(Contract, content, "contract of a model", FORMAT, RESTORE)
     if contract.task not in TASKS:
         raise Unreadable(f"names the unknown task '{contract.task}': train again, or install the version that knows it")
     if contract.kind.has_classes and not contract.classes:

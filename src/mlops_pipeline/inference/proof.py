@@ -65,7 +65,8 @@ def prove(signature: Signature, engine: Engine, expected: Expected, warm: tuple[
         raise Unproven("unreadable", f"its outputs are no numbers ({one_line(error)}): register the version anew") from error
     shape = (len(expected.rows), *TASKS[signature.task].width(signature.classes))
     if said.shape != shape or wanted.shape != shape:
-        raise Unproven("outputs", f"outputs of shape {wanted.shape} are stored, {said.shape} are predicted, {shape} are due")
+        remedy = "register the version anew" if said.shape == shape else "promote another version"
+        raise Unproven("outputs", f"outputs of shape {wanted.shape} are stored, {said.shape} are predicted, {shape} are due: {remedy}")
     off = np.abs(said - wanted)
     near = getattr(engine, "tolerance", TOLERANCE)
     allowed = near if signature.has_classes else near * np.maximum(np.abs(wanted), np.abs(wanted).max() / 100)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import isclose
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.dataset import Dataset
@@ -16,6 +17,9 @@ from mlops_pipeline.tables.schema import Failure, failures
 if TYPE_CHECKING:
     import pandera.polars as pa
     import polars as pl
+
+MOST_DIGITS = 9
+"""So many decimals at most are said of a figure."""
 
 
 @dataclass(frozen=True)
@@ -43,13 +47,20 @@ def keeps_schema(examined: Examined, _rules: Validate) -> list[Failure]:
 def few_duplicates(examined: Examined, rules: Validate) -> Iterator[Failure]:
     rows, duplicates = examined.table.height, examined.duplicates
     if duplicates > rules.max_duplicate_share * rows:
+        digits = _digits(rules.max_duplicate_share, duplicates / rows, 3) - 2
         yield Failure(
             "(table)",
-            f"at most {rules.max_duplicate_share:.1%} duplicate rows",
+            f"at most {rules.max_duplicate_share:.{digits}%} duplicate rows",
             duplicates,
-            f"{duplicates / rows:.1%}",
+            f"{duplicates / rows:.{digits}%}",
             "take the repeated rows out, or raise validate.max_duplicate_share",
         )
+
+
+def _digits(limit: float, seen: float, least: int) -> int:
+    """How many decimals say a limit whole, and tell what was seen beyond it from it."""
+    enough = (n for n in range(least, MOST_DIGITS) if isclose(round(limit, n), limit, rel_tol=1e-6) and round(seen, n) != round(limit, n))
+    return next(enough, MOST_DIGITS)
 
 
 def unique_entity_key(examined: Examined, _rules: Validate) -> Iterator[Failure]:
@@ -74,11 +85,12 @@ def target_varies(examined: Examined, rules: Validate) -> Iterator[Failure]:
         yield Failure(target, "at least two classes", table.height, str(labels), another, stops=True)
     for value, share in zip(labels, shares["\0share"], strict=True):
         if share < rules.min_class_share:
+            digits = _digits(rules.min_class_share, share, 3) - 2
             yield Failure(
                 target,
-                f"each class at least {rules.min_class_share:.1%}",
+                f"each class at least {rules.min_class_share:.{digits}%}",
                 round(share * table.height),
-                f"{value}: {share:.2%}",
+                f"{value}: {share:.{max(digits, 2)}%}",
                 f"add rows of class {value}, or lower validate.min_class_share",
             )
 
@@ -93,6 +105,6 @@ def no_leakage(examined: Examined, rules: Validate) -> Iterator[Failure]:
                 name,
                 f"no leakage: alone predicts the target with AUC of at most {rules.max_single_feature_auc}",
                 examined.table.height,
-                f"AUC {value:.3f}",
+                f"AUC {value:.{_digits(rules.max_single_feature_auc, value, 3)}f}",
                 f"put {name} under dataset.known_after_outcome if only the outcome tells it, or raise validate.max_single_feature_auc",
             )

@@ -27,6 +27,7 @@ import msgspec
 from mlops_pipeline.contract.dialect import Dialect, numbered
 from mlops_pipeline.contract.values import BLANKS
 from mlops_pipeline.errors import PipelineError, one_line
+from mlops_pipeline.layout import files_of
 from mlops_pipeline.tables.excel import excel_rows, sheet_names
 from mlops_pipeline.tables.packing import form_of, opened
 
@@ -139,7 +140,8 @@ class Candidate:
 def refuse_no_file(path: Path) -> None:
     """Raise :class:`PipelineError` where no file of rows is."""
     if path.is_dir():
-        raise PipelineError(f"{path}: is a folder: name a file in it")
+        remedy = "name a file in it" if files_of(path) else "it holds no file: put files of rows into it, or name another"
+        raise PipelineError(f"{path}: is a folder: {remedy}")
     if not path.is_file():
         raise PipelineError(f"{path}: does not exist: name a CSV or Parquet file")
 
