@@ -40,7 +40,7 @@ def _differences(before: Any, after: Any, path: str, hidden: bool) -> Iterator[s
             yield from _differences(before.get(key, _MISSING), after.get(key, _MISSING), within, hidden or key in confidential)
     elif isinstance(before, list) and isinstance(after, list):
         old, new = _keyed(before), _keyed(after)
-        found = []
+        found: list[str] = []
         for key in [*old, *(key for key in new if key not in old)]:
             asked_for = _is_asked_for(old, key) or _is_asked_for(new, key)
             found += _differences(old.get(key, _MISSING), new.get(key, _MISSING), f"{path}[{key}]", hidden or asked_for)
