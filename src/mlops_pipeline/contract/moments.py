@@ -27,7 +27,7 @@ second's fraction, and a zone of whole hours, as PostgreSQL has it (``+02``).
 Patterns for Python and for Polars, each to be replaced once, one after the other.
 """
 
-_SPELLINGS = tuple((re.compile(pattern), re.sub(r"\$\{(\d)\}", r"\\g<\1>", made)) for some in ISO_SPELLINGS for pattern, made in some)
+_SPELLINGS = tuple([(re.compile(pattern), re.sub(r"\$\{(\d)\}", r"\\g<\1>", made)) for pattern, made in some] for some in ISO_SPELLINGS)
 _MOMENT = re.compile(
     r"\s*+(\+\d++|\d{1,4}+)-\s*+(\d{1,2}+)-\s*+(\d{1,2}+)"
     r"(?:\s*+(\d{1,2}+):\s*+(\d{1,2}+)(?::\s*+(\d{1,2}+)(?:\.(\d++))?)?(?:\s*+([+-])(\d{2})[\s:]*+(\d{2}))?)?",
@@ -90,10 +90,12 @@ def day_of_none(form: str) -> tuple[str, str] | None:
 def moment_in(text: str) -> datetime | None:
     """A text as a moment in UTC to the microsecond, as ``tables.cast.as_moments`` reads it; None if it is none."""
     text = text.strip(BLANKS)
-    for pattern, made in _SPELLINGS:
-        text = pattern.sub(made, text, count=1)
-    match = _MOMENT.fullmatch(text)
-    if match is None:
+    for some in _SPELLINGS:
+        for pattern, made in some:
+            text = pattern.sub(made, text, count=1)
+        if (match := _MOMENT.fullmatch(text)) is not None:
+            break
+    else:
         return None
     fraction, sign = int((match[7] or "0").ljust(6, "0")[:6]), match[8]
     day, clock, zone = ([int(part or 0) for part in match.group(*groups)] for groups in ((1, 2, 3), (4, 5, 6), (9, 10)))

@@ -132,6 +132,8 @@ def settings_for(content: dict[str, Any], table: str, there: Sequence[str], look
         data[kind] = made
         known.update(made)
     data["source"] = {"path": table} | {key: value for key, value in data["source"].items() if key in OF_TEXTS and not _is_text(table)}
+    if _is_text(table) and "null_values" in content["dataset"]["source"]:  # in whose cells nothing is what a null is written as
+        data["source"]["null_values"] = ["", *filter(None, content["dataset"]["source"]["null_values"])]
     data["columns"] = {name: _as_kept(column, table) for name, column in data["columns"].items() if name in known}
     data["known_after_outcome"] = [name for name in data.get("known_after_outcome", ()) if name in known]
     features = dict(content.get("features") or {})
