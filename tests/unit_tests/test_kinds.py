@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from datetime import datetime, time, timedelta
 from pathlib import Path
@@ -663,7 +664,26 @@ def test_an_amount_with_a_glued_letter_beside_plain_numbers_is_no_number(values:
     assert made.kind != "number" or made.odd == len(odd)
 
 
-def test_a_slip_that_says_how_all_others_are_written_is_told() -> None:
-    made = kinds.described(profile_of(pl.DataFrame({"x": [*(f"1,{100 + n % 900}" for n in range(1_000)), "12,5"]})), "y")["x"]
+@pytest.mark.parametrize("rows", [40, 1_000])
+def test_a_slip_that_says_how_all_others_are_written_is_told(rows: int) -> None:
+    made = kinds.described(profile_of(pl.DataFrame({"x": [*(f"1,{100 + n % 900}" for n in range(rows)), "12,5"]})), "y")["x"]
     assert (made.format, made.odd) == ("1234,5", 0)
     assert "'1,100' is read as 1.1, as 1 value can be read in no other way: if that is a slip, write format: '1,234.5'" in made.note
+
+
+def test_money_whose_points_stand_before_three_digits_alone_is_no_thousandth_of_it(tmp_path: Path) -> None:
+    source = tmp_path / "flats.csv"
+    prices = itertools.cycle(["COP 900", "COP 7.250", "COP 45.900", "COP 1.125.900"])
+    rents, tips = itertools.cycle(["€7.250", "€12.500", "€45.900"]), itertools.cycle(["$7.250", "$12.500", "$45.900"])
+    rows = [
+        f"{price},{rent},{tip},{n % 7},{['yes', 'no'][n % 2]}" for n, price, rent, tip in zip(range(300), prices, rents, tips, strict=False)
+    ]
+    source.write_text("\n".join(["price,rent,tip,size,kept", *rows]) + "\n", encoding="utf-8")
+    config = tmp_path / "flats.yaml"
+    config.write_text(starter(source, "kept", config).text, encoding="utf-8")
+    table, _, _ = ingested(tmp_path, load_settings(config))
+    assert table["price"].head(4).to_list() == [900, 7250, 45900, 1125900]
+    assert table["rent"].head(3).to_list() == [7250, 12500, 45900]
+    assert table["tip"].head(3).to_list() == [7.25, 12.5, 45.9]
+    told = " ".join(config.read_text(encoding="utf-8").replace("\n  # ", " ").split())
+    assert "'€7.250' is read as 7250, as money has no three decimals; if it means 7.25, write format: '€1,234.5'" in told

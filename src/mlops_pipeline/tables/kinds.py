@@ -151,6 +151,14 @@ _PARTED = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:(?:\.\d{3})+,\d+|(?:\.\d{3}){2,
 
 _GERMAN = {"decimal": ",", "thousands": "."}
 
+SEVERAL_PRICES = 3
+"""So many different amounts with three digits behind each point are none with decimals."""
+
+_MONEY = re.compile(UNITS)
+
+MOST_READ = 0.9
+"""A way of writing that reads so many values is told of where another reads more."""
+
 _WITH_POINTS = (
     "$",
     "US$",
@@ -312,8 +320,10 @@ def decided(
 def parted_by_points(columns: Mapping[str, Described], held: Mapping[str, ColumnProfile]) -> dict[str, Described]:
     """The columns; one whose every point may part thousands (``877``, ``1.146``) is written so where its file is sure to.
 
-    That is where another column can be read in no other way (``15.900,00 €``, ``1.000.000``), and none has a point before decimals.
+    That is where another column can be read in no other way (``15.900,00 €``, ``1.000.000``), and none has a point before decimals. Prices
+    (``COP 7.250``, ``COP 45.900``) are written so anyway.
     """
+    columns = {name: _as_prices(one, held) for name, one in columns.items()}
     parting = next((name for name, one in columns.items() if _is_parted(one, held)), None)
     if parting is None:
         return dict(columns)
@@ -326,6 +336,16 @@ def parted_by_points(columns: Mapping[str, Described], held: Mapping[str, Column
             note = f"'{text}' is read as {number_of(text, form):g}, for '{parting}' parts its thousands by points; {other}"
             made[name] = _with(one, format=form, note="; ".join(filter(None, (one.note, note))))
     return dict(columns) if any(_has_decimal_points(one, held) for one in made.values()) else made
+
+
+def _as_prices(one: Described, held: Mapping[str, ColumnProfile]) -> Described:
+    """A column of several amounts of money, whose every point may part thousands, is written so: money has no three decimals."""
+    text, form = _in_doubt(one, held)
+    if not text or one.format is None or _MONEY.search(one.format) is None or len(held[one.name].bare) < SEVERAL_PRICES:
+        return one
+    other = f"if it means {number_of(text, one.format):g}, write format: '{one.format}'"
+    note = f"'{text}' is read as {number_of(text, form):g}, as money has no three decimals; {other}"
+    return _with(one, format=form, note="; ".join(filter(None, (one.note, note))))
 
 
 def _is_parted(one: Described, held: Mapping[str, ColumnProfile]) -> bool:
@@ -648,9 +668,9 @@ def _written_number(column: ColumnProfile) -> Described | None:
 
 
 def _told_by_few(column: ColumnProfile, form: str, counts: Mapping[str, int], there: int) -> str:
-    """What to say where another way of writing reads all but a few values, and others as other numbers; empty where none does."""
+    """What to say where another way of writing reads nearly all values, some as other numbers; empty where none does."""
     for rival, count in counts.items():
-        if there - _odd_at_most(there) <= count < counts[form]:
+        if MOST_READ * there <= count < counts[form]:
             read = ((text, number_of(text, form), number_of(text, rival)) for text in column.odd)
             if text := _shortest(text for text, one, other in read if one is not None and other is not None and one != other):
                 few = counts[form] - count
