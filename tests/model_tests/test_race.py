@@ -96,6 +96,30 @@ def test_a_fit_that_takes_as_long_on_few_rows_as_on_many_is_not_left_out_for_it(
     assert {each["state"] for each in told["candidates"]} == {"scored"}
 
 
+@pytest.mark.parametrize("rows", [600, 3000])
+def test_one_that_is_slow_takes_no_time_from_the_others_and_is_scored_if_some_is_left(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
+    """By a clock that fits alone move: the first candidate takes five seconds a fold, all others together eight."""
+    now, fold, last = [0.0], race_of._Track._fold, list[str]()
+
+    def timed(track: Any, candidate: Candidate, place: int, fitted: Any, scored: Any) -> tuple[float, float, Any]:
+        _, value, said = fold(track, candidate, place, fitted, scored)
+        last.append(candidate.name)
+        seconds = 5.0 if candidate.name == "logistic, strong penalty" else len(fitted) / rows / 4
+        now[0] += seconds
+        return seconds, value, said
+
+    monkeypatch.setattr(race_of, "time", SimpleNamespace(monotonic=lambda: now[0]))
+    monkeypatch.setattr(race_of._Track, "_fold", timed)
+    for budget, state in ((25, "out of time"), (60, "scored")):
+        now[0] = 0.0
+        told = raced(PROBLEMS["binary"], rows=rows, time_budget_s=budget).summary
+        states = {each["name"]: each["state"] for each in told["candidates"]}
+        assert states.pop("logistic, strong penalty") == state
+        assert set(states.values()) == {"scored"}
+        assert now[0] <= budget
+    assert last[-1] == "logistic, strong penalty"
+
+
 @pytest.mark.parametrize(
     ("first", "second", "expected"),
     [
@@ -226,9 +250,10 @@ def test_a_number_of_enough_rows_is_also_predicted_with_more_rounds(task: Any, r
 
 @pytest.mark.parametrize(("rows", "columns", "count"), [(4_999, 60, 5), (5_000, 39, 5), (5_000, 40, 3), (10_000, 2, 3)])
 def test_folds_are_fewer_where_each_has_much_to_fit(rows: int, columns: int, count: int) -> None:
-    settings = settings_for(PROBLEMS["regression"])
-    x = pd.DataFrame(np.random.default_rng(0).normal(size=(rows, columns)))
-    found = folds_of(settings, pl.DataFrame({"y": np.arange(rows)}), x, np.arange(rows, dtype=float), rows)
+    names = [f"n{place}" for place in range(columns)]
+    x = pd.DataFrame(np.random.default_rng(0).normal(size=(rows, columns)), columns=names)
+    settings = table_settings({**dict.fromkeys(names, "number"), "y": "number"})
+    found = folds_of(settings, pl.from_pandas(x), x, np.arange(rows, dtype=float), rows)
     assert (len(found.pairs), found.kind) == (count, f"{count} at random")
 
 
@@ -344,10 +369,11 @@ def test_rows_that_give_no_fold_get_the_simplest_candidate(size: list[float], ta
     y = "number" if task == "regression" else "category"
     settings = table_settings({"when": "datetime", "size": "number", "y": y}, task=task, time_column="when")
     named = settings.train.model_copy(update={"estimator": "auto", "params": {}, "threads": 1})
-    settings = settings.model_copy(update={"train": named, "split": settings.split.model_copy(update={"kind": kind})})
+    unused = settings.features.model_copy(update={"exclude": ("when",)})
+    settings = settings.model_copy(update={"train": named, "split": settings.split.model_copy(update={"kind": kind}), "features": unused})
     table = pl.DataFrame({"when": range(len(size)), "size": size}).with_columns(pl.from_epoch("when", "d"))
-    truths = np.arange(len(size)) % 2
-    x = model_input(table, {name: column for name, column in feature_columns(settings).items() if name == "size"})
+    truths = np.arange(len(size)) % 2 if task == "binary" else np.ones(len(size))
+    x = model_input(table, feature_columns(settings))
     raced = race(settings, table, x, truths, quiet())
     assert raced.summary["chosen"] == raced.summary["candidates"][0]["name"]
     assert {each["why"] for each in raced.summary["candidates"]} == {f"{len(size)} rows give no fold to fit on and to score"}
@@ -479,7 +505,7 @@ def test_what_is_slow_on_few_rows_leaves_time_for_a_heat_of_more(monkeypatch: py
     settings = settings.model_copy(update={"train": settings.train.model_copy(update={"time_budget_s": 60})})
 
     def fold(_: object, candidate: Candidate, place: int, fitted: Any, scored: Any) -> tuple[float, float, Any]:
-        seconds = len(fitted) / (20 if candidate.estimator in ("elastic_net", "random_forest") else 300)
+        seconds = len(fitted) / (5 if candidate.estimator in ("elastic_net", "random_forest") else 300)
         now[0] += seconds
         return seconds, 0.5 if candidate.estimator == "lightgbm" else 1.0, np.zeros(len(scored))
 

@@ -205,7 +205,7 @@ def test_by_time_no_trial_is_fitted_on_what_came_after(tmp_path: Path) -> None:
     layout = prepared(tmp_path, settings)
     table = pl.read_parquet(layout.train).sample(fraction=1, shuffle=True, seed=1)
     days = table["day"].to_numpy()
-    folds = _folds(settings, table, model_input(table, feature_columns(settings)), table["late"].to_numpy())
+    folds = _folds(settings, table, table["late"].to_numpy())
     assert len(folds) == 4
     assert all(days[fitted].max() <= days[scored].min() for fitted, scored in folds)
 
@@ -215,7 +215,7 @@ def test_no_trial_is_scored_on_rows_equal_to_those_it_was_fitted_on(task: str) -
     y = "number" if task == "regression" else "integer"
     settings = table_settings({"size": "number", "y": y}, task=task)
     table = pl.DataFrame({"size": [*map(float, range(60))] * 3, "y": [0, 1] * 90})
-    folds = _folds(settings, table, model_input(table, feature_columns(settings)), table["y"].to_numpy())
+    folds = _folds(settings, table, table["y"].to_numpy())
     assert len(folds) == settings.tuning.folds
     assert sorted(row for _, scored in folds for row in scored) == [*range(180)]
     assert not any(set(fitted % 60) & set(scored % 60) for fitted, scored in folds)

@@ -10,7 +10,7 @@ import numpy as np
 
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.contract.task import has_classes
-from mlops_pipeline.tables.things import things_of
+from mlops_pipeline.tables.things import equal_rows, things_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -59,7 +59,7 @@ def folds_of(settings: Settings, table: pl.DataFrame, x: Any, y: Any, rows: int)
     else:
         chosen = _drawn(y, rows, settings.seed, classes=classes)
         repeats = max(1, min(MOST_REPEATS, FEW_ROWS // max(rows, 1)))
-        groups = kept_together(settings, table[chosen], x.iloc[chosen])
+        groups = kept_together(settings, table[chosen], y[chosen])
         pairs = [pair for turn in range(repeats) for pair in _at_random(y, chosen, groups, count, settings.seed + turn, classes=classes)]
         found = Folds(pairs, f"{count} at random{_kept(settings) if groups is not None else ''}", repeats)
     if classes:
@@ -96,15 +96,13 @@ def _kept(settings: Settings) -> str:
     return f", rows of one {names} together" if names else ", equal rows together"
 
 
-def kept_together(settings: Settings, table: pl.DataFrame, x: Any) -> Any:
-    """A number for each row, shared by those that are never parted: of equal features, or of one thing; None if none are."""
-    import pandas as pd
-
-    hashes = things_of(table, settings)
-    if hashes is None:
-        hashes = pd.util.hash_pandas_object(x, index=False).to_numpy()
-    _, groups = np.unique(hashes, return_inverse=True)
-    return groups if groups.max(initial=-1) + 1 < len(hashes) else None
+def kept_together(settings: Settings, table: pl.DataFrame, y: Any) -> Any:
+    """A number for each row, shared by those that are never parted: of one thing, or equal; None if none are."""
+    things = things_of(table, settings)
+    if things is None:
+        return equal_rows(table, y, settings)
+    _, groups = np.unique(things, return_inverse=True)
+    return groups if groups.max(initial=-1) + 1 < len(things) else None
 
 
 def cutter(groups: Any, count: int, seed: int, *, classes: bool) -> Any:

@@ -58,7 +58,7 @@ def tune(settings: Settings, layout: Layout, table: pl.DataFrame, x: Any, y: Any
 
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     study = _study(settings, layout)
-    folds = _folds(settings, table, x, y)
+    folds = _folds(settings, table, y)
     deadline = time.monotonic() + (settings.tuning.time_budget_s or float("inf"))
     columns = (TextColumn("            tuning"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[best]}"))
     with Progress(*columns, console=console, transient=True) as progress:
@@ -132,7 +132,7 @@ def _best(study: Study) -> str:
     return f"best {(min if study.direction.name == 'MINIMIZE' else max)(complete):.4f}" if complete else ""
 
 
-def _folds(settings: Settings, table: pl.DataFrame, x: Any, y: Any) -> list[tuple[Any, Any]]:
+def _folds(settings: Settings, table: pl.DataFrame, y: Any) -> list[tuple[Any, Any]]:
     """Pairs of row indices. By time: train on what came before, score on what came after; else at random, equal rows, or rows of one
     thing, never apart.
 
@@ -140,7 +140,7 @@ def _folds(settings: Settings, table: pl.DataFrame, x: Any, y: Any) -> list[tupl
     """
     count = settings.tuning.folds
     try:
-        folds = list(_cut(settings, table, x, y))
+        folds = list(_cut(settings, table, y))
     except ValueError as error:
         raise PipelineError(f"tuning.folds = {count}: {one_line(error)}: use fewer") from error
     folds = [fold for fold in folds if len(fold[0]) and len(fold[1])]
@@ -151,7 +151,7 @@ def _folds(settings: Settings, table: pl.DataFrame, x: Any, y: Any) -> list[tupl
     return folds
 
 
-def _cut(settings: Settings, table: pl.DataFrame, x: Any, y: Any) -> Iterator[tuple[Any, Any]]:
+def _cut(settings: Settings, table: pl.DataFrame, y: Any) -> Iterator[tuple[Any, Any]]:
     import numpy as np
     from sklearn.model_selection import TimeSeriesSplit
 
@@ -159,7 +159,7 @@ def _cut(settings: Settings, table: pl.DataFrame, x: Any, y: Any) -> Iterator[tu
     if settings.split.kind == "time":
         order = table[str(settings.dataset.time_column)].arg_sort().to_numpy()
         return ((order[fitted], order[scored]) for fitted, scored in TimeSeriesSplit(count).split(order))
-    groups, classes = kept_together(settings, table, x), has_classes(settings.dataset.task)
+    groups, classes = kept_together(settings, table, y), has_classes(settings.dataset.task)
     return iter(cutter(groups, count, settings.seed, classes=classes).split(np.zeros(len(y)), y if classes else None, groups))
 
 

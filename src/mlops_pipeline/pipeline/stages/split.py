@@ -7,14 +7,14 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from mlops_pipeline.config.moments import Span, moment_of, shown_moment
-from mlops_pipeline.config.pipeline import Settings, feature_columns
+from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import Listener, Warned, ignored
 from mlops_pipeline.files import read_json, replacing, sha256_of_file, write_json
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.tables.columns import as_validated
-from mlops_pipeline.tables.things import things_of
+from mlops_pipeline.tables.things import equal_rows, things_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -166,7 +166,7 @@ def _stratified(table: pl.DataFrame, settings: Settings) -> tuple[pl.DataFrame, 
         held = _by_thing(table, belonging, settings)
         return table.filter(~held), table.filter(held)
     keys = table.select(list(settings.dataset.entity_key or settings.dataset.columns))
-    order = keys.hash_rows(settings.seed).to_numpy().argsort(kind="stable")
+    order = _hashes(keys, settings.seed).argsort(kind="stable")
     held = np.zeros(table.height, dtype=bool)
     target = table[settings.dataset.target].to_numpy()
     groups = [order] if not has_classes(settings.dataset.task) else [order[target[order] == value] for value in np.unique(target)]
@@ -176,6 +176,15 @@ def _stratified(table: pl.DataFrame, settings: Settings) -> tuple[pl.DataFrame, 
         held[max(groups, key=len)[0]] = True
     held = _together(held, table, settings)
     return table.filter(~held), table.filter(held)
+
+
+def _hashes(keys: pl.DataFrame, seed: int) -> np.ndarray:
+    """A hash of each row's keys, uint64 (rows,), and of how many of the same came before it, if any did."""
+    import polars as pl
+
+    hashes = keys.hash_rows(seed).alias("hash").to_frame().with_columns(before=pl.int_range(pl.len()).over("hash"))
+    again = hashes.hash_rows(seed)
+    return hashes.select(pl.when(pl.col("before") > 0).then(again).otherwise("hash")).to_series().to_numpy()
 
 
 def _by_thing(table: pl.DataFrame, belonging: np.ndarray, settings: Settings) -> np.ndarray:
@@ -219,14 +228,11 @@ def _together(held: np.ndarray, table: pl.DataFrame, settings: Settings) -> np.n
     """
     import numpy as np
 
-    data, features = settings.dataset, list(feature_columns(settings))
-    if table.select(*features, data.target).is_unique().all():
+    data = settings.dataset
+    equal = equal_rows(table, table[data.target].to_numpy(), settings)
+    if equal is None:
         return held
-    keys = features if has_classes(data.task) else [*features, data.target]
-    # Groups come in the order of their hashes, which is as good as drawn.
-    _, first, equal, sizes = np.unique(
-        table.select(keys).hash_rows(settings.seed).to_numpy(), return_index=True, return_inverse=True, return_counts=True
-    )
+    _, first, sizes = np.unique(equal, return_index=True, return_counts=True)
     if len(sizes) < FEW_DIFFERENT:
         return held
     drawn = _drawn(sizes, table[data.target].to_numpy()[first] if has_classes(data.task) else None, settings.split.test_share)
