@@ -482,6 +482,10 @@ def _target_encoder(step: Any) -> Any:
     return first if isinstance(first, TargetEncoder) else None
 
 
+DENSE_VALUES = 25_000_000
+"""Up to so many (200 MB) an elastic net is given zeros too: it knows how columns go together then (2,198 houses: 0.4 s, not 6.8)."""
+
+
 def fit_estimator(estimator: Any, matrix: Any, y: Any, threads: int | None, categories: list[int], during: Fitting = ALONE) -> Any:
     """Fit an estimator to a matrix, some of whose columns may be categories that it is told of, and to a number near zero."""
     import numpy as np
@@ -523,6 +527,8 @@ def fit_estimator(estimator: Any, matrix: Any, y: Any, threads: int | None, cate
         matrix = _unknown_as_null(matrix, categories)
     spread = _unit_of(estimator, y)
     y = y / spread if spread else y
+    if spread and not isinstance(matrix, np.ndarray) and matrix.shape[0] * matrix.shape[1] <= DENSE_VALUES:
+        matrix = matrix.toarray()
     # The last bits of a product depend on how many threads share it: linear algebra keeps to one.
     with threadpool_limits(limits={"openmp": threads, "blas": 1}):
         estimator.fit(matrix, y, **told)
