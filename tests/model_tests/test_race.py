@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 
 from mlops_pipeline.config.pipeline import Settings, feature_columns
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.modelling import candidates as candidates_of
 from mlops_pipeline.modelling import race as race_of
 from mlops_pipeline.modelling.calendar_columns import calendar_columns
 from mlops_pipeline.modelling.candidates import Candidate, Shape, candidates, lightgbm_params
@@ -246,6 +248,31 @@ def test_a_number_of_enough_rows_is_also_predicted_with_more_rounds(task: Any, r
     assert ("LightGBM, more rounds" in found) is is_tried
     if is_tried:
         assert found["LightGBM, more rounds"]["n_estimators"] == 2 * found["LightGBM"]["n_estimators"]
+
+
+@pytest.mark.parametrize(("task", "rows", "rounds"), [("binary", 20_001, 200), ("regression", 20_001, 200), ("regression", 100_000, 400)])
+def test_of_many_rows_more_leaves_are_tried_in_the_last_heat_alone(task: Any, rows: int, rounds: int) -> None:
+    shape = Shape(rows, 2 if task == "binary" else 0)
+    assert not any(each.of_many for each in candidates(task, replace(shape, rows=20_000)))
+    (more,) = [each for each in candidates(task, shape) if each.of_many]
+    assert (more.params["num_leaves"], more.params["n_estimators"], more.encoder) == (127, rounds, "ordinal")
+    (native,) = [each for each in candidates(task, replace(shape, levels=3)) if each.of_many]
+    assert native.encoder == "native"
+
+
+def test_what_is_tried_of_many_rows_alone_is_raced_on_no_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, (table, noise), seen = by_time(), daily(400, 0), dict[str, set[int]]()
+
+    def fold(_: object, candidate: Candidate, place: int, fitted: Any, scored: Any) -> tuple[float, float, Any]:
+        seen.setdefault(candidate.name, set()).add(len(fitted) + len(scored))
+        return 0.001, 1.0, np.zeros(len(scored))
+
+    monkeypatch.setattr(race_of, "FIRST_ROWS", 100)
+    monkeypatch.setattr(candidates_of, "MANY_ROWS", 300)
+    monkeypatch.setattr(race_of._Track, "_fold", fold)
+    race(settings, table, model_input(table, feature_columns(settings)), noise, quiet())
+    assert max(seen["LightGBM, shallow"]) > 100 >= min(seen["LightGBM, shallow"])
+    assert min(seen["LightGBM, more leaves"]) > 100
 
 
 @pytest.mark.parametrize(("rows", "columns", "count"), [(4_999, 60, 5), (5_000, 39, 5), (5_000, 40, 3), (10_000, 2, 3)])
