@@ -80,15 +80,17 @@ SIGNS = (
     ("[−–]", "-"),
     (rf"^-[{SPACES}]+([0-9])", "-${1}"),
     (r"^([^()0-9]*)\(([^()0-9]*[0-9][^()]*)\)([^()0-9]*)$", "-${1}${2}${3}"),
-    (r"[.,]-$", ""),
+    (r"^([^.,]*[0-9])[.,]-{1,2}([^0-9()]*)$", "${1}${2}"),
+    (r"([0-9][.,])-{1,2}([^0-9()]*)$", "${1}0${2}"),
     (rf"^((?:[^+-].*)?[^.,+{SPACES}-])[{SPACES}]*-$", "-${1}"),
 )
 """How a number's sign may be written elsewhere than right before it, and the same with a minus there.
 
-``−5``, ``- 5``, ``(5)``, ``5-``; ``5,-`` has none. Patterns for Python and for Polars, to be replaced one after the other.
+``−5``, ``- 5``, ``(5)``, ``5-``; ``5,-`` has none, and in ``1.234,-`` the mark before it is the decimal sign. Patterns for Python and for
+Polars, to be replaced one after the other.
 """
 
-ODD_SIGN = rf"[−–(]|-$|^-[{SPACES}]"
+ODD_SIGN = rf"[−–(]|-$|^-[{SPACES}]|[.,]-"
 """What a number has whose sign is written so."""
 
 _ODD_SIGN = re.compile(ODD_SIGN)

@@ -146,8 +146,8 @@ _NUMBERS = ("number", "integer")
 _BARE = {form: form[1:-5] for form in ("1234,5", "1,234.5", "1.234,5", "1 234,5", "1 234.5", "1'234.5", "1'234,5")}
 """Ways of writing numbers without a unit, and their sign for thousands."""
 
-_PARTED = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:(?:\.\d{3})+,\d+|(?:\.\d{3}){2,})(?![\d.,])")
-"""What nobody writes but who parts thousands by points: ``15.900,00``, ``1.000.000``."""
+_PARTED = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:(?:\.\d{3})+,(?:\d+|[-–])|(?:\.\d{3}){2,})(?![\d.,])")
+"""What nobody writes but who parts thousands by points: ``15.900,00``, ``15.900,-``, ``1.000.000``."""
 
 _GERMAN = {"decimal": ",", "thousands": "."}
 

@@ -87,7 +87,7 @@ _CODES = (
     "AED|ARS|AUD|BRL|CAD|CHF|CLP|CNY|COP|CZK|DKK|EGP|EUR|GBP|HKD|HUF|IDR|ILS|INR|JPY|KRW|MXN|MYR|NGN|NOK|NZD|PHP|PKR|PLN|RMB|RON|RUB|SAR|"
     "SEK|SGD|THB|TRY|TWD|UAH|USD|VND|ZAR"
 )
-UNITS = rf"(?:[$€£¥₹₽₩₺₪₫฿₴₦₱]|(?:US|CA|AU|NZ|HK|NT|MX|[ARSC])\$|{_CODES}|Rs\.?|kr\.?|zł|Kč|Ft|lei|元|円|원)"
+UNITS = rf"(?:[$€£¥₹₽₩₺₪₫฿₴₦₱]|(?:US|CA|AU|NZ|HK|NT|MX|[ARSC])\$|{_CODES}|Rs\.?|kr\.?|S?Fr\.?|zł|Kč|Ft|lei|元|円|원)"
 _BLANK = f"[{SPACES}]"
 _DIGITS = f"(?P<digits>[0-9.,'’{SPACES}]*[0-9])(?:[eE][+-]?[0-9]+)?"
 _BEFORE = f"(?P<before>{UNITS}|[{BOUNDS}]=?)?{_BLANK}?[+-]?"
