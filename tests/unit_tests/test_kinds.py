@@ -525,6 +525,37 @@ def test_a_line_of_units_and_remarks_at_the_end_do_not_make_text_of_a_small_tabl
     assert (report["rows_kept"], report["rows_broken"]) == (60, 2)
 
 
+def test_what_is_null_among_numbers_is_a_value_among_categories(tmp_path: Path) -> None:
+    source, config = tmp_path / "table.csv", tmp_path / "new.yaml"
+    signs = ["-", "–", "..", ":", "*", "…"]
+    rows = [
+        ",".join([*(sign if n % 9 == 0 else f"{n * 7 % 113 / 4}" for sign in signs), ["-", "+", "*"][n % 3], "ab"[n % 2]]) for n in range(200)
+    ]
+    source.write_text("\n".join(["a,b,c,d,e,f,sign,y", *rows]) + "\n", encoding="utf-8")
+    made = starter(source, "y", config)
+    config.write_text(made.text, encoding="utf-8")
+    assert [use.kind for use in made.columns] == ["number"] * 6 + ["category"] * 2
+    assert all(f"'{sign}' stands for null in {name} (23)" in made.split for name, sign in zip("abcdef", signs, strict=True))
+    table, report, _ = ingested(tmp_path, load_settings(config))
+    assert report["rows_kept"] == 200
+    assert [table[name].null_count() for name in "abcdef"] == [23] * 6
+    assert table["sign"].value_counts().sort("sign").rows() == [("*", 66), ("+", 67), ("-", 67)]
+
+
+def test_files_put_together_with_their_headers_have_no_class_of_that_name(tmp_path: Path) -> None:
+    source, config = tmp_path / "table.csv", tmp_path / "new.yaml"
+    rows = [f"{'NS'[n % 2]},{n * 37 % 101},{['good', 'bad'][n % 7 < 3]}\n" for n in range(120)]
+    source.write_text("region,size,y\n" + "".join(rows[:60]) + "region,size,y\n" + "".join(rows[60:]))
+    made = starter(source, "y", config)
+    config.write_text(made.text)
+    assert "table.csv: a row that is the header again is set aside" in made.split
+    settings = load_settings(config)
+    assert (settings.dataset.task, settings.dataset.columns["size"].kind) == ("binary", "integer")
+    _, report, quarantine = ingested(tmp_path, settings)
+    assert (report["rows_kept"], report["broken_reasons"]) == (120, {"the header again": 1})
+    assert quarantine.rows() == [("61", "the header again", "region,size,y")]
+
+
 def test_a_last_row_that_may_be_a_sum_is_named(tmp_path: Path) -> None:
     source = tmp_path / "table.csv"
     rows = "".join(f"{'NS'[n % 2]},{n * 37 % 101},{n % 9}\n" for n in range(60))

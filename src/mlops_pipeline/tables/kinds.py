@@ -26,7 +26,7 @@ from mlops_pipeline.contract.values import (
     written_as,
 )
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.tables.profile import COMPACT_DAY, MARKERS, NANS, SHEET_ERRORS, UNITS, ZERO_DATES, ColumnProfile, is_of_moments
+from mlops_pipeline.tables.profile import COMPACT_DAY, MARKERS, SHEET_ERRORS, UNITS, ZERO_DATES, ColumnProfile, is_of_moments
 
 ODD_SHARE = 0.005
 """Up to this share of a column's values may be none of its kind: their rows are set aside, and that is said."""
@@ -747,7 +747,7 @@ def _text(column: ColumnProfile) -> Described:
     if "NA" in few and _country_codes(set(few) - {"NA"}):
         values.add("NA")
     nothing = tuple((word, few[word]) for word in MARKERS if word in few and word in _NULL_EVERYWHERE and word not in values)
-    values |= {word for word in (*NULL_WORDS, *NANS) if word in few and word not in dict(nothing)}
+    values |= {word for word in MARKERS if word in few and word not in dict(nothing)}
     distinct = column.distinct - len(nothing)
     there = column.there - sum(count for _, count in nothing)
     free = distinct > FEW_CATEGORIES and (column.words >= WORDS or distinct * 2 > there)

@@ -41,7 +41,7 @@ SKETCH = 1 << 16
 
 SHEET_ERRORS = ("#N/A", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#NULL!")
 """What stands in a cell of a spreadsheet that could not be computed."""
-_WORDS = "NA NaN nan null NULL None N/A n/a <NA> na NaT \\N ? - -- . nil Null (null) <null> [NULL]"
+_WORDS = "NA NaN nan null NULL None N/A n/a <NA> na NaT \\N ? - -- – — . .. ... … : * nil Null (null) <null> [NULL]"
 NANS = ("NAN", "Nan", "-nan", "-NaN")
 """NaN as some programs write it: null where a number is due, whatever else it is."""
 ZERO_DATES = ("0000-00-00", "0000-00-00 00:00:00")

@@ -40,6 +40,9 @@ _UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, zlib.error, lzma.LZM
 COMMENTED = "comment as wide as a row"
 """Why a row is set aside that begins with the sign of comments and may be none."""
 
+HEADER_AGAIN = "the header again"
+"""Why a row is set aside that holds the columns' names, as where several files were put together as they were."""
+
 BLOCK_MB = 4
 """So much of a file of JSON is looked at at a time for columns that hold lists."""
 
@@ -164,6 +167,7 @@ def read_file(path: Path, source: Source, chunk_mb: int, used: Collection[str] |
             chunks = _parquet_chunks(path, used)
         elif form == "excel":
             chunks = _slices([excel_table(path, source)])
+            chunks = (_without_headers(chunk, chunk.frame.columns, path, source) for chunk in chunks) if source.header else chunks
         elif form == "json":
             chunks = _slices(json_tables(path, used, chunk_mb << 20))
         else:
@@ -391,13 +395,36 @@ def _csv_chunks(path: Path, source: Source, chunk_mb: int) -> Iterator[Chunk]:
             row += frame.height + len(aside)
             if frame.height:
                 last = "".join(value or "" for value in frame.row(-1))
-            yield Chunk(frame, numbers, aside)
+            chunk = Chunk(frame, numbers, aside)
+            yield _without_headers(chunk, there, path, source) if dialect.header else chunk
         last = misshapen[-1].content if misshapen else last
         if "\n" in last and _quotes(path, dialect) % 2:
             raise ValueError(f"a quote opened near {last.strip()[:30]!r} is never closed: close it")
         aside = misshapen + comments.numbered(row + len(misshapen))
         if aside or comments.count:
             yield Chunk(pl.DataFrame(schema=dict.fromkeys(names, pl.String)), pl.Series(dtype=pl.Int64), aside, comments.notes)
+
+
+def _without_headers(chunk: Chunk, header: Sequence[str], path: Path, source: Source) -> Chunk:
+    """A chunk without the rows that are the header again, which are set aside; in a single column any value may be as its name is."""
+    import polars as pl
+
+    # A name that is a word for null, or none, was read as null.
+    cells = {
+        name: None if not cell.strip() or cell in source.null_values else cell
+        for name, cell in zip(chunk.frame.columns, header, strict=True)
+    }
+    named = [name for name, cell in cells.items() if cell is not None]
+    if len(named) < 2 or set(chunk.frame.dtypes) != {pl.String} or not (chunk.frame[named[0]] == cells[named[0]]).any():
+        return chunk
+    again = chunk.frame.select(pl.all_horizontal(pl.col(name).eq_missing(pl.lit(cell)) for name, cell in cells.items())).to_series()
+    if not again.any():
+        return chunk
+    text = source.delimiter.join(header)
+    aside = [Broken(row, HEADER_AGAIN, HEADER_AGAIN, text) for row in chunk.row_numbers.filter(again)]
+    note = f"{path.name}: a row that is the header again is set aside"
+    kept, broken = chunk.frame.filter(~again), sorted([*chunk.broken, *aside], key=lambda row: row.row)
+    return Chunk(kept, chunk.row_numbers.filter(~again), broken, (*chunk.notes, note))
 
 
 class _LeftOut:
