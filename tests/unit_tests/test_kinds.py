@@ -165,13 +165,24 @@ def test_a_cell_that_a_spreadsheet_could_not_compute_is_null() -> None:
 
 
 def test_a_column_of_one_value_and_of_nulls_tells_which_rows_have_it() -> None:
-    def described(values: list[Any]) -> tuple[str, str]:
+    marks = (cycle("x", None), cycle(True, None, None), cycle("EUR", "NA"), cycle(7, None), cycle("5 %", "", "NA"), cycle(2.0, None))
+    for values in marks:
         one = kinds.described(profile_of(pl.DataFrame({"marked": values})), "y")["marked"]
-        return one.left_out, one.note
+        assert (one.left_out, one.note) == ("", "holds one value or none: what it tells is whether there is one")
+        assert (one.kind, one.format) == ("category", None), "a number that is filled in where it is missing tells nothing"
+    for values in (cycle("7", "7.0", None), [*cycle(7, None), 8]):
+        assert kinds.described(profile_of(pl.DataFrame({"marked": values})), "y")["marked"].kind != "category"
+    constant = profile_of(pl.DataFrame({"marked": ["x"] * (ROWS - 1) + [None]}))
+    assert kinds.described(constant, "y")["marked"].left_out == "constant"
 
-    for values in (cycle("x", None), cycle(True, None, None), cycle("EUR", "NA"), cycle(7, None)):
-        assert described(values) == ("", "holds one value or none: what it tells is whether there is one")
-    assert described(["x"] * (ROWS - 1) + [None])[0] == "constant"
+
+def test_values_far_between_that_stand_once_each_may_be_of_merged_cells() -> None:
+    def note(values: list[str | None]) -> str:
+        return kinds.described(profile_of(pl.DataFrame({"group": values})), "y")["group"].note
+
+    merged = [f"group {n // 20}" if n % 20 == 0 else None for n in range(ROWS)]
+    assert note(merged) == "each value stands once, and 228 rows have none: where cells were merged, fill them down"
+    assert note([None if n % 3 else f"group {n % 12}" for n in range(ROWS)]) == ""
 
 
 def test_all_rows_decide_not_the_first_chunk() -> None:
@@ -469,6 +480,27 @@ MEANT: dict[str, tuple[list[str], tuple[str, str | None], str, Any]] = {
         "values such as '1. März 2024' are read as text, not as moments: write them as 2024-01-31",
         "12. Mai 2024",
     ),
+    "days as in the East": (cycle("2024年8月6日", "2024年12月31日"), ("datetime", "%Y年%m月%d日"), "", datetime(2024, 12, 31)),
+    "with the hour": (cycle("2024年8月6日 07:05", "2024年1月31日 23:59"), ("datetime", "%Y年%m月%d日 %H:%M"), "", datetime(2024, 1, 31, 23, 59)),
+    "in Korean": (cycle("2024년 8월 6일", "2024년 12월 31일"), ("datetime", "%Y년 %m월 %d일"), "", datetime(2024, 12, 31)),
+    "months as in the East": (cycle("2024年8月", "2023年12月"), ("datetime", "%Y年%m月"), "", datetime(2023, 12, 1)),
+    "two ways of writing": (cycle("3.5", "8,25", "4.5", "10,5"), ("category", None), "values such as '8,25' are read as text, not as numbers", "8,25"),
+    "degrees": (cycle("52°30'N", "9°2'N"), ("category", None), "values such as '9°2'N' are read as text, not as numbers", "9°2'N"),
+    "other digits": (cycle("٦٤٧", "٨"), ("category", None), "values such as '٨' are read as text, not as numbers", "٨"),
+    "kept from a spreadsheet": (cycle('="007"', '="12"'), ("category", None), "are read as text, not as numbers", '="12"'),
+    "a footnote's mark": (cycle("3.5", "8.25*", "9*"), ("category", None), "values such as '9*' are read as text, not as numbers", "8.25*"),
+    "addresses": (cycle("10.0.0.1", "10.0.0.2"), ("category", None), "", "10.0.0.2"),
+    "percentages and shares": (cycle("12 %", "0.5", "7.5 %"), ("number", "1,234.5 %"), "'12 %' is read as 12 and 0.5 as 0.5: if that", 0.5),
+    "percentages of little": (cycle("0.5 %", "0.25", "0.75 %"), ("number", "1,234.5 %"), "", 0.25),
+    "no number below zero but one": (
+        cycle("3", "-999", "15.5"),
+        ("number", None),
+        "-999 is its only number below zero: if it stands for null, write null_values: ['', '-999']",
+        -999.0,
+    ),
+    "the same as a float": (cycle("3", "-9.0", "?"), ("number", None), "write null_values: ['', '?', '-9.0']", -9.0),
+    "numbers on both sides": (cycle("3", "-999", "-15.5"), ("number", None), "", -999.0),
+    "a scale around zero": (cycle("-1", "0", "1"), ("integer", None), "", 0),
     "a zone's name": (cycle("2024-01-01 10:00 EST", "2024-01-02 10:00 EST"), ("category", None), "not as moments", "2024-01-02 10:00 EST"),
     "months as numbers": (
         cycle("202401", "202402", "202312"),

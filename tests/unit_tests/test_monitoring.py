@@ -520,7 +520,7 @@ def test_a_class_that_one_side_lacks_is_said() -> None:
 @pytest.mark.parametrize(
     ("name", "content", "line"),
     [
-        ("absent.csv", None, "does not exist: name a CSV or Parquet file"),
+        ("absent.csv", None, "does not exist: name a CSV, Excel, JSON or Parquet file"),
         ("empty.csv", "", "is empty: give a table with a header and rows"),
         ("table.xlsx", "PK\x03\x04", "cannot be read as a table: .*"),
         ("broken.parquet", "PAR1", "cannot be read as a table: .*"),

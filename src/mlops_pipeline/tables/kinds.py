@@ -46,6 +46,9 @@ UNIQUE = 0.9
 MISSING = 0.98
 """With a larger share of nulls, a column says nothing."""
 
+MERGED = 0.5
+"""Where less than so many rows have a value, and each another one, they may be of merged cells."""
+
 FEW_CLASSES = 20
 """A target of at most this many whole numbers, each several times, is one of classes."""
 
@@ -77,8 +80,12 @@ _NEARLY_NUMBER = re.compile(
     r"(?:/\s?\d+|[-–]\s?\d[\d.,]*|\+|%|[^\W\d_]{1,4}[²³]?(?:[ ,]{0,2}\d+\s?[^\W\d_]{1,4}){0,3}|[^\W\d_]{1,3}\.)"
     rf"|(?:{UNITS}|[~≈])\s?[-+−]?\d[\d.,]*|\d{{1,2}}:\d\d:\d\d[^\d:].{{0,12}}"
     r"|P(?:\d+[YMWD]){0,4}(?:T(?:[\d.]+[HMS]){1,3})?"
+    r"|[-+−]?\d+(?:[.,]\d+)?(?:\s?(?:°.{0,20}|[±*†‡]\s?[\d.,]*|\(\w{1,3}\)|'\s?\d*\"?))?|\d{1,2}h\d\d|[='\"]{1,2}[-+]?\d[\d.,]*[\"']?"
+    r"|(?:ca|approx|about|etwa|env)[. ]\s?\d[\d.,]*"
 )
-"""What a person may take for a number, or for how long something took: a fraction, a range, a unit without a blank."""
+"""What a person may take for a number, or for how long something took: a fraction, a range, a unit without a blank, degrees, a footnote's
+mark, one that a spreadsheet was to leave alone; numbers in two ways of writing, or in other digits.
+"""
 
 _NEARLY_MOMENT = re.compile(
     r"(?:\d{4}([-/.])\d{1,2}\1\d{1,2}|\d{1,2}([-/.])\d{1,2}\2\d{4}|\d{8}T\d{4,6}"
@@ -89,6 +96,9 @@ _NEARLY_MOMENT = re.compile(
 _OPEN_ENDED = re.compile(rf"\d+[{SPACES}]*[-−–+]")
 OPEN_ENDS = 0.95
 """Where so large a share of values are whole numbers with a minus behind them (or a plus, at the end of such bands), they are labels."""
+
+_FOR_NULL = re.compile(r"-(9+|8{2,}|7{2,})")
+"""What many write where there is no number, and no number is below zero."""
 
 _NO_NUMBER = re.compile(r"[^\d]{0,30}[^\W\d_][^\d]{0,30}")
 
@@ -224,8 +234,10 @@ def described(columns: Mapping[str, ColumnProfile], target: str) -> dict[str, De
             why = _no_feature(column, one, place) or ("" if name.strip() else "it has no name: give it one")
             if not why and twin != name:
                 why = f"equal to '{twin}' in every row"
-            one = _noted(one, ONE_OR_NONE if not why and _distinct(column, one) == 1 and not _is_constant(column, one) else "")
+            if not why and _distinct(column, one) == 1 and not _is_constant(column, one):
+                one = _noted(_as_mark(column, one), ONE_OR_NONE)
             one = _with(one, left_out=one.left_out or why)
+            one = _noted(one, "" if one.left_out else _once_each(column, one))
         made[name] = one
     return made
 
@@ -511,6 +523,7 @@ def _number(column: ColumnProfile) -> Described | None:
     kind: Kind = "integer" if column.whole and not column.pointed and widest <= LARGEST_INTEGER else "number"
     notes = [_taken_for_null(words)]
     notes += [_may_be_moments(column)] if kind == "integer" else []
+    notes += [_may_be_null(column, nothing)]
     odd = rest + column.beyond + column.infinite
     note = "; ".join(filter(None, (*notes, _set_aside(column, odd))))
     return Described(column.name, kind, nothing=nothing, here_alone=frozenset(dict(words)), note=note, odd=odd)
@@ -555,6 +568,17 @@ def _may_be_moments(column: ColumnProfile) -> str:
     is_named = bool(_name_words(column.name) & (_MOMENT | {"day", "tag"}))
     is_counted = is_named and least <= column.low <= column.high <= most
     return "if these are days as a spreadsheet counts them, write them as dates" if is_counted else ""
+
+
+def _may_be_null(column: ColumnProfile, nothing: tuple[tuple[str, int], ...]) -> str:
+    """What to say of the only number below zero, where it is one that many write for null: -999, or -1 among many."""
+    low = f"{column.low:.0f}"
+    is_alone = column.held == "text" and column.below == {column.low}
+    if not is_alone or not (_FOR_NULL.fullmatch(low) or (low == "-1" and column.distinct > FEW_CLASSES)):
+        return ""
+    spelled = next((text for text in column.bare if number_of(text) == column.low), low)
+    words = list(dict.fromkeys(("", *dict(nothing), spelled)))
+    return f"{spelled} is its only number below zero: if it stands for null, write null_values: {words}"
 
 
 def _is_written(number: float, form: str) -> bool:
@@ -660,7 +684,13 @@ def _written_number(column: ColumnProfile) -> Described | None:
     form = (grouped or forms)[0]
     odd = there - column.forms[form]
     aside = _set_aside(column, odd, words, lambda text: number_of(text, form))
-    told = (_read_otherwise(column, form), _told_by_few(column, form, counts, there), _taken_for_null(words), aside)
+    told = (
+        _read_otherwise(column, form),
+        _told_by_few(column, form, counts, there),
+        _shares_beside(column, form),
+        _taken_for_null(words),
+        aside,
+    )
     note = "; ".join(filter(None, told))
     other = next((one for one in forms if "1234,5" in one), None) if grouped else None
     here_alone = frozenset(dict(words))
@@ -677,6 +707,14 @@ def _told_by_few(column: ColumnProfile, form: str, counts: Mapping[str, int], th
                 why = f"as {few:,} value{'' if few == 1 else 's'} can be read in no other way"
                 return f"'{text}' is read as {number_of(text, form):g}, {why}: if that is a slip, write format: '{rival}'"
     return ""
+
+
+def _shares_beside(column: ColumnProfile, form: str) -> str:
+    """What to say of percentages beside plain numbers that may be shares, as where a sheet shows 0.12 as 12 %; empty if there are none."""
+    text = _shortest(text for text in column.odd if text.endswith("%") and (number_of(text, form) or 0) > 1)
+    if not text or not 0 <= column.low <= column.high <= 1 or column.whole:
+        return ""
+    return f"'{text}' is read as {number_of(text, form):g} and {column.high:g} as {column.high:g}: if that is a share, write all in one way"
 
 
 def _read_otherwise(column: ColumnProfile, form: str) -> str:
@@ -752,7 +790,7 @@ def _text(column: ColumnProfile) -> Described:
     there = column.there - sum(count for _, count in nothing)
     free = distinct > FEW_CATEGORIES and (column.words >= WORDS or distinct * 2 > there)
     texts = [text for text in column.bare if text not in MARKERS]
-    note = _nearly_moments(texts) or _nearly_numbers(texts) or _mostly_numbers(column, there)
+    note = _nearly_moments(texts) or _mostly_numbers(column, there) or _nearly_numbers(texts)
     return Described(column.name, "text" if free else "category", nothing=nothing, values=frozenset(values), note=note)
 
 
@@ -761,7 +799,9 @@ def _nearly_moments(texts: list[str]) -> str:
     near = [text for text in texts if _NEARLY_MOMENT.fullmatch(text)]
     if len(near) < max(2, 0.9 * len(texts)):
         return ""
-    remedy = "write them as 2024-01-31, or kind: datetime with a format that reads them"
+    # No format has another language's months, a zone's name or an ordinal.
+    is_worded = re.search(r"[^\W\d_]{2}", _shortest(near)) is not None
+    remedy = "write them as 2024-01-31" + ("" if is_worded else ", or kind: datetime with a format that reads them")
     return f"values such as '{_shortest(near)[:30]}' are read as text, not as moments: {remedy}"
 
 
@@ -844,6 +884,19 @@ def _no_feature(column: ColumnProfile, one: Described, place: int) -> str:
 def _is_constant(column: ColumnProfile, one: Described) -> bool:
     """Whether a column has the same value in nearly every row; one of a value and of nulls says which rows have it."""
     return _distinct(column, one) <= 1 and _there(column, one) >= MISSING * column.rows
+
+
+def _as_mark(column: ColumnProfile, one: Described) -> Described:
+    """A column of one number, or of one truth, and of nulls, as a category: estimators that fill in what is missing would see a constant."""
+    is_spelled_once = len(set(column.few or ()) - set(dict(one.nothing))) == 1
+    return _with(one, kind="category", format=None) if is_spelled_once and one.kind in (*_NUMBERS, "boolean") else one
+
+
+def _once_each(column: ColumnProfile, one: Described) -> str:
+    """What to say of values of which each stands once, far between: so are merged cells written."""
+    there = _there(column, one)
+    far_between = 2 <= there < MERGED * column.rows and column.few is not None and _distinct(column, one) == there
+    return f"each value stands once, and {column.rows - there:,} rows have none: where cells were merged, fill them down" if far_between else ""
 
 
 def names_things(name: str) -> bool:

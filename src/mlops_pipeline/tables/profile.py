@@ -51,16 +51,17 @@ MARKERS = ("", *_WORDS.split(), *SHEET_ERRORS, *NANS, *ZERO_DATES)
 
 _DAYS = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y.%m.%d")
 _SHORT = ("%d.%m.%y", "%d/%m/%y", "%m/%d/%y", "%d-%m-%y", "%m-%d-%y", "%d-%b-%y")
+_EAST = ("%Y年%m月%d日", "%Y년 %m월 %d일")
 _WORDY = ("%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%d-%b-%Y", "%b %d %Y", "%B %d %Y", "%d%b%Y", "%Y-%b-%d")
 _HOURS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S%.f", " %I:%M %p", " %I:%M:%S %p")
-_YEARLY = ("%Y-%m", "%Y/%m", "%YM%m", "%Y-%b", "%G-W%V", "%GW%V", "%Y-Q%q", "%YQ%q", "%Y Q%q", "%Y/Q%q")
+_YEARLY = ("%Y-%m", "%Y/%m", "%YM%m", "%Y-%b", "%G-W%V", "%GW%V", "%Y-Q%q", "%YQ%q", "%Y Q%q", "%Y/Q%q", "%Y年%m月")
 _QUARTERLY = ("Q%q %Y", "Q%q-%Y", "Q%q/%Y", "Q%q%Y", "%qQ%Y", "%qQ %Y", "%qQ%y")
 MONTH_FORMS: tuple[str, ...] = (*_YEARLY, "%m/%Y", "%m-%Y", "%b %Y", "%B %Y", "%b-%Y", "%B-%Y", "%b-%y", *_QUARTERLY)
 COMPACT_DAY = "%Y%m%d"
 _COMPACT = ("%Y%m%dT%H%M%SZ", "%Y%m%dT%H%M%S", "%Y%m%dT%H%M")
 _RARER = (*_COMPACT, "%Y-%m-%d %I:%M %p", "%Y-%m-%d %I:%M:%S %p", "%d/%b/%Y", "%d/%b/%Y:%H:%M:%S %z", "%d/%b/%Y:%H:%M:%S")
 """ISO 8601 without signs between, or with a half of the day, and as web servers log."""
-MOMENT_FORMS = (*(day + hour for day, hour in itertools.product((*_DAYS, *_WORDY, *_SHORT), _HOURS)), *_RARER)
+MOMENT_FORMS = (*(day + hour for day, hour in itertools.product((*_DAYS, *_EAST, *_WORDY, *_SHORT), _HOURS)), *_RARER)
 _LOGGED = ("%a %b %d %H:%M:%S %Y", "%a %b %d %H:%M:%S %z %Y", "%a, %d %b %Y %H:%M:%S %z", "%a, %d %b %Y %H:%M:%S GMT")
 """As clocks, letters and servers write them (RFC 5322, RFC 9110)."""
 WEEKDAY_FORMS: tuple[str, ...] = (
@@ -74,11 +75,11 @@ _SPACELESS = ((r"[\p{Han}\p{Hiragana}\p{Katakana}]", 2), (r"[\p{Thai}\p{Lao}\p{K
 
 _BY_POINTS = r"^[+-]?(?:[1-9][0-9]{0,2}\.[0-9]{3}|[0-9]{1,3})$"
 _ISO = r"^[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}"
-_DATED = r"^[^\W_]{1,9}[./ -][^\W_]{1,9},?[./ -]+[0-9]{2,4}\b|^[0-9]{1,2}[A-Za-z]{3}[0-9]{4}|^[0-9]{8}T[0-9]"
+_DATED = r"^[^\W_]{1,9}[./ -][^\W_]{1,9},?[./ -]+[0-9]{2,4}\b|^[0-9]{1,2}[A-Za-z]{3}[0-9]{4}|^[0-9]{8}T[0-9]|^[0-9]{4}[年년]"
 _WEEKDAY = r"^(?i:mon|tue|wed|thu|fri|sat|sun)[a-z]{0,6},? "
 _YEAR = "(?:1[89]|2[01])[0-9]{2}"
 _MONTHLY = (
-    rf"^(?:{_YEAR}(?:[-/][0-9]{{1,2}}|-[A-Za-z]{{3,9}}|-?W[0-9]{{2}}|M[0-9]{{2}}|[-/ ]?Q[1-4])|[0-9]{{1,2}}[-/]{_YEAR}"
+    rf"^(?:{_YEAR}(?:[-/][0-9]{{1,2}}|-[A-Za-z]{{3,9}}|-?W[0-9]{{2}}|M[0-9]{{2}}|年[0-9]{{1,2}}月|[-/ ]?Q[1-4])|[0-9]{{1,2}}[-/]{_YEAR}"
     rf"|[A-Za-z]{{3,9}}[ -]{_YEAR}|[A-Za-z]{{3}}-[0-9]{{2}}|Q[1-4][-/ ]?{_YEAR}|[1-4]Q(?: ?{_YEAR}|[0-9]{{2}}))$"
 )
 """What is no part number: 4711-12."""
@@ -114,6 +115,8 @@ class ColumnProfile:
     odd_rows: int = 0
     low: float = float("inf")
     high: float = float("-inf")
+    below: set[float] = field(default_factory=set)
+    """Numbers below zero, two of them at most."""
     whole: bool = True
     """Whether every number is whole."""
     pointed: bool = False
@@ -334,6 +337,8 @@ class ColumnProfile:
         self.numbers += len(numbers) if counts is None else int(counts.sum())
         low, high = float(numbers.min()), float(numbers.max())  # type: ignore[arg-type]  # numbers, at least one
         self.low, self.high = min(self.low, low), max(self.high, high)
+        if low < 0 and len(self.below) < 2:
+            self.below |= {low, float(numbers.filter(numbers < 0).max())}  # type: ignore[arg-type]  # of numbers
         if max(-low, high) > LARGEST:
             self.infinite += _weight(numbers.is_infinite(), counts)
             self.beyond += _weight((numbers.abs() > LARGEST) & numbers.is_finite(), counts)
