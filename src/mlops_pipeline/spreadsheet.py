@@ -2,8 +2,9 @@
 
 Excel, LibreOffice and Google's run what begins with ``=``, ``+``, ``-``, ``@``, a tab or a line's end, whoever wrote it; a client of the
 server is anybody. Some end a cell at ``;`` or a tab, as Excel does in German and French, and then quotes around the whole hold no line's
-end: what follows one of these within a text is a cell too. What is a number, its signs and separators alone, stays one, and so does what
-took so many days and hours, which calls and names nothing; signs alone, as ``-`` for nothing, run nothing. How long something took, of which such a file has no type, is written as a clock.
+end: what follows one of these within a text is a cell too. What is a number, its signs and separators alone, stays one, and so does a
+duration, which calls and names nothing; signs alone, as ``-`` for nothing, run nothing. How long something took, of which such a file has
+no type, is written as a clock.
 """
 
 from __future__ import annotations

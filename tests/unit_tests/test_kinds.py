@@ -481,10 +481,15 @@ MEANT: dict[str, tuple[list[str], tuple[str, str | None], str, Any]] = {
         "12. Mai 2024",
     ),
     "days as in the East": (cycle("2024年8月6日", "2024年12月31日"), ("datetime", "%Y年%m月%d日"), "", datetime(2024, 12, 31)),
-    "with the hour": (cycle("2024年8月6日 07:05", "2024年1月31日 23:59"), ("datetime", "%Y年%m月%d日 %H:%M"), "", datetime(2024, 1, 31, 23, 59)),
+    "an hour in the East": (
+        cycle("2024年8月6日 07:05", "2024年8月6日 7:05"),
+        ("datetime", "%Y年%m月%d日 %H:%M"),
+        "",
+        datetime(2024, 8, 6, 7, 5),
+    ),
     "in Korean": (cycle("2024년 8월 6일", "2024년 12월 31일"), ("datetime", "%Y년 %m월 %d일"), "", datetime(2024, 12, 31)),
     "months as in the East": (cycle("2024年8月", "2023年12月"), ("datetime", "%Y年%m月"), "", datetime(2023, 12, 1)),
-    "two ways of writing": (cycle("3.5", "8,25", "4.5", "10,5"), ("category", None), "values such as '8,25' are read as text, not as numbers", "8,25"),
+    "two ways of writing": (cycle("3.5", "8,25", "4.5", "9,5"), ("category", None), "'9,5' are read as text, not as numbers", "8,25"),
     "degrees": (cycle("52°30'N", "9°2'N"), ("category", None), "values such as '9°2'N' are read as text, not as numbers", "9°2'N"),
     "other digits": (cycle("٦٤٧", "٨"), ("category", None), "values such as '٨' are read as text, not as numbers", "٨"),
     "kept from a spreadsheet": (cycle('="007"', '="12"'), ("category", None), "are read as text, not as numbers", '="12"'),
@@ -560,9 +565,8 @@ def test_a_line_of_units_and_remarks_at_the_end_do_not_make_text_of_a_small_tabl
 def test_what_is_null_among_numbers_is_a_value_among_categories(tmp_path: Path) -> None:
     source, config = tmp_path / "table.csv", tmp_path / "new.yaml"
     signs = ["-", "–", "..", ":", "*", "…"]
-    rows = [
-        ",".join([*(sign if n % 9 == 0 else f"{n * 7 % 113 / 4}" for sign in signs), ["-", "+", "*"][n % 3], "ab"[n % 2]]) for n in range(200)
-    ]
+    numbers = [[sign if n % 9 == 0 else f"{n * 7 % 113 / 4}" for sign in signs] for n in range(200)]
+    rows = [",".join([*cells, "-+*"[n % 3], "ab"[n % 2]]) for n, cells in enumerate(numbers)]
     source.write_text("\n".join(["a,b,c,d,e,f,sign,y", *rows]) + "\n", encoding="utf-8")
     made = starter(source, "y", config)
     config.write_text(made.text, encoding="utf-8")

@@ -328,9 +328,8 @@ def _found_in_excel(path: Path, names: Collection[str], known: dict[str, Any]) -
         settings["bare_names"] = True
         notes.append("blanks around the columns' names are no part of them")
     if before:
-        notes.append(
-            f"{'the first row is' if before == 1 else f'the first {before} rows are'} no part of the table ({_shown([', '.join(filter(None, row)) for row in rows[:before]])})"
-        )
+        which = "the first row is" if before == 1 else f"the first {before} rows are"
+        notes.append(f"{which} no part of the table ({_shown([', '.join(filter(None, row)) for row in rows[:before]])})")
     return Found(settings, tuple(notes))
 
 

@@ -887,7 +887,7 @@ def _is_constant(column: ColumnProfile, one: Described) -> bool:
 
 
 def _as_mark(column: ColumnProfile, one: Described) -> Described:
-    """A column of one number, or of one truth, and of nulls, as a category: estimators that fill in what is missing would see a constant."""
+    """A column of one number or truth and of nulls, as a category: estimators that fill in what is missing would see a constant."""
     is_spelled_once = len(set(column.few or ()) - set(dict(one.nothing))) == 1
     return _with(one, kind="category", format=None) if is_spelled_once and one.kind in (*_NUMBERS, "boolean") else one
 
@@ -895,8 +895,9 @@ def _as_mark(column: ColumnProfile, one: Described) -> Described:
 def _once_each(column: ColumnProfile, one: Described) -> str:
     """What to say of values of which each stands once, far between: so are merged cells written."""
     there = _there(column, one)
-    far_between = 2 <= there < MERGED * column.rows and column.few is not None and _distinct(column, one) == there
-    return f"each value stands once, and {column.rows - there:,} rows have none: where cells were merged, fill them down" if far_between else ""
+    if not 2 <= there < MERGED * column.rows or column.few is None or _distinct(column, one) < there:
+        return ""
+    return f"each value stands once, and {column.rows - there:,} rows have none: where cells were merged, fill them down"
 
 
 def names_things(name: str) -> bool:
