@@ -353,6 +353,10 @@ def test_numbers_are_moments_since_1970_by_name_and_range_alone() -> None:
     one = described("amount", seconds)
     assert (one.kind, one.note) == ("integer", "if these are seconds since 1970, write kind: datetime, format: '%s'")
     assert described("timestamp", [str(n * 98_765) for n in range(100)]).kind == "integer"
+    for unit, what in ((10**6, "microseconds"), (10**9, "nanoseconds")):
+        values = [str((1_700_000_000 + n * 5000) * unit) for n in range(100)]
+        assert f"if these are {what} since 1970, write them as milliseconds" in described("event_ts", values).note
+        assert described("card", values).note == ""
     serial = described("date", [str(44_200 + n * 3) for n in range(100)])
     assert (serial.kind, serial.note) == ("integer", "if these are days as a spreadsheet counts them, write them as dates")
     assert described("price", [str(44_200 + n * 3) for n in range(100)]).note == ""
@@ -451,9 +455,9 @@ MEANT: dict[str, tuple[list[str], tuple[str, str | None], str, Any]] = {
     "ranges": (cycle("0-9", "10-19"), ("category", None), "values such as '0-9' are read as text", "10-19"),
     "codes": (cycle("1E5", "1B5", "7A2"), ("category", None), "", "1B5"),
     "a word beside decimal commas": (
-        [f"{n * 7 % 113},5" if n % 9 else "k.A." for n in range(1, ROWS + 1)],
+        [f"{n * 7 % 113},5" if n % 9 else "keine" for n in range(1, ROWS + 1)],
         ("number", "1234,5"),
-        "'k.A.' (26) is taken for null",
+        "'keine' (26) is taken for null",
         14.5,
     ),
     "a word beside days": (
@@ -506,6 +510,13 @@ MEANT: dict[str, tuple[list[str], tuple[str, str | None], str, Any]] = {
     "the same as a float": (cycle("3", "-9.0", "?"), ("number", None), "write null_values: ['', '?', '-9.0']", -9.0),
     "numbers on both sides": (cycle("3", "-999", "-15.5"), ("number", None), "", -999.0),
     "a scale around zero": (cycle("-1", "0", "1"), ("integer", None), "", 0),
+    "a German hour": (cycle("7:05 Uhr", "16:30 Uhr"), ("number", "h:mm"), "as seconds", 59400.0),
+    "a German hour with a point": (cycle("7.05 Uhr", "16.30 Uhr"), ("category", None), "are read as text, not as numbers", "16.30 Uhr"),
+    "a unit for each": (cycle("5.4 mmol/l", "12 mmol/l"), ("number", "1,234.5 mmol/l"), "", 12.0),
+    "a price for each": (cycle("45 €/m²", "1.250,50 €/m²"), ("number", "1.234,5 €/m²"), "", 1250.5),
+    "speeds": (cycle("45km/h", "80km/h"), ("number", "1234.5km/h"), "", 80.0),
+    "not available": (cycle("3", "n.a.", "5"), ("integer", None), "", None),
+    "not stated": (cycle("3,5", "k. A.", "5,25"), ("number", "1234,5"), "", None),
     "a zone's name": (cycle("2024-01-01 10:00 EST", "2024-01-02 10:00 EST"), ("category", None), "not as moments", "2024-01-02 10:00 EST"),
     "months as numbers": (
         cycle("202401", "202402", "202312"),

@@ -78,7 +78,7 @@ SPREADSHEET_DAYS = (20_000, 80_000)
 _NEARLY_NUMBER = re.compile(
     r"[<>≤≥~≈]?\s?[-+−]?\s?\d[\d.,]*\s?"
     r"(?:/\s?\d+|[-–]\s?\d[\d.,]*|\+|%|[^\W\d_]{1,4}[²³]?(?:[ ,]{0,2}\d+\s?[^\W\d_]{1,4}){0,3}|[^\W\d_]{1,3}\.)"
-    rf"|(?:{UNITS}|[~≈])\s?[-+−]?\d[\d.,]*|\d{{1,2}}:\d\d:\d\d[^\d:].{{0,12}}"
+    rf"|(?:{UNITS}|[~≈])\s?[-+−]?\d[\d.,]*|\d{{1,2}}:\d\d(?::\d\d)?[^\d:].{{0,12}}"
     r"|P(?:\d+[YMWD]){0,4}(?:T(?:[\d.]+[HMS]){1,3})?"
     r"|[-+−]?\d+(?:[.,]\d+)?(?:\s?(?:°.{0,20}|[±*†‡]\s?[\d.,]*|\(\w{1,3}\)|'\s?\d*\"?))?|\d{1,2}h\d\d|[='\"]{1,2}[-+]?\d[\d.,]*[\"']?"
     r"|(?:ca|approx|about|etwa|env)[. ]\s?\d[\d.,]*"
@@ -564,10 +564,23 @@ def _may_be_moments(column: ColumnProfile) -> str:
             return f"if these are {what}, write kind: datetime, format: '{dated}'"
     if (form := _epoch(column)) is not None:
         return f"if these are {_EPOCHS[form][1]} since 1970, write kind: datetime, format: '{form}'"
+    if finer := _finer_than_milliseconds(column):
+        return finer
     least, most = SPREADSHEET_DAYS
     is_named = bool(_name_words(column.name) & (_MOMENT | {"day", "tag"}))
     is_counted = is_named and least <= column.low <= column.high <= most
     return "if these are days as a spreadsheet counts them, write them as dates" if is_counted else ""
+
+
+def _finer_than_milliseconds(column: ColumnProfile) -> str:
+    """What to say of numbers that may be micro- or nanoseconds since 1970 by their name and range, for which there is no format."""
+    low, high = EPOCHS_WITHIN
+    for unit, what in ((1e6, "microseconds"), (1e9, "nanoseconds")):
+        if column.numbers and low * unit <= column.low <= column.high <= high * unit and _name_words(column.name) & _MOMENT:
+            return (
+                f"if these are {what} since 1970, write them as milliseconds, with kind: datetime, format: '%Q', or as 2024-01-31T10:00:00"
+            )
+    return ""
 
 
 def _may_be_null(column: ColumnProfile, nothing: tuple[tuple[str, int], ...]) -> str:
@@ -790,7 +803,7 @@ def _text(column: ColumnProfile) -> Described:
     there = column.there - sum(count for _, count in nothing)
     free = distinct > FEW_CATEGORIES and (column.words >= WORDS or distinct * 2 > there)
     texts = [text for text in column.bare if text not in MARKERS]
-    note = _nearly_moments(texts) or _mostly_numbers(column, there) or _nearly_numbers(texts)
+    note = _finer_than_milliseconds(column) or _nearly_moments(texts) or _mostly_numbers(column, there) or _nearly_numbers(texts)
     return Described(column.name, "text" if free else "category", nothing=nothing, values=frozenset(values), note=note)
 
 

@@ -46,7 +46,9 @@ NANS = ("NAN", "Nan", "-nan", "-NaN")
 """NaN as some programs write it: null where a number is due, whatever else it is."""
 ZERO_DATES = ("0000-00-00", "0000-00-00 00:00:00")
 """What MySQL writes where there is no moment."""
-MARKERS = ("", *_WORDS.split(), *SHEET_ERRORS, *NANS, *ZERO_DATES)
+NOT_STATED = ("n.a.", "N.A.", "n. a.", "k.A.", "k. A.", "k.A", "n/d", "N/D")
+"""Not available, keine Angabe, no data."""
+MARKERS = ("", *_WORDS.split(), *NOT_STATED, *SHEET_ERRORS, *NANS, *ZERO_DATES)
 """Texts that may stand for null, blanks alone among them; what else stands in a column says whether they do."""
 
 _DAYS = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y.%m.%d")
@@ -91,9 +93,11 @@ _CODES = (
 UNITS = rf"(?:[$€£¥₹₽₩₺₪₫฿₴₦₱]|(?:US|CA|AU|NZ|HK|NT|MX|[ARSC])\$|{_CODES}|Rs\.?|kr\.?|S?Fr\.?|zł|Kč|Ft|lei|元|円|원)"
 _BLANK = f"[{SPACES}]"
 _DIGITS = f"(?P<digits>[0-9.,'’{SPACES}]*[0-9])(?:[eE][+-]?[0-9]+)?"
+_PER = r"/[^\W\d_]{1,6}[²³]?"
+"""As in km/h, mg/dl, €/m²."""
 _BEFORE = f"(?P<before>{UNITS}|[{BOUNDS}]=?)?{_BLANK}?[+-]?"
 _GLUED = "(?:[kcmµ]?[gml]|lbs?|oz|ft|in|mi|[kMGT]?[BW]|hrs?|h|min|m?s|px|x|[kKM])"
-_AFTER = rf"(?P<after>{_BLANK}?(?:%|‰|\+|{UNITS}|{_GLUED}[²³]?)|{_BLANK}[^\W\d_]{{1,6}}[²³]?|{_BLANK}?°[CF]?)?"
+_AFTER = rf"(?P<after>{_BLANK}?(?:%|‰|\+|(?:{UNITS}|{_GLUED}[²³]?)(?:{_PER})?)|{_BLANK}[^\W\d_]{{1,6}}[²³]?(?:{_PER})?|{_BLANK}?°[CF]?)?"
 _AMOUNT = re.compile(f"[+-]?{_BEFORE}{_DIGITS}{_AFTER}")
 _SPELLINGS = ("1234.5", "1234,5", "1,234.5", "1.234,5", "1 234,5", "1 234.5", "1'234.5", "1'234,5")
 
@@ -405,6 +409,8 @@ def number_forms(sample: list[str], *, beside_plain: bool = False) -> list[str]:
     units = [{unit.strip(BLANKS).rstrip(".") for unit in found} - {""} for found in (before, after)]
     if not amounts or max(map(len, units)) > 1:
         return []
+    if "Uhr" in units[1]:
+        return []  # 8.17 Uhr is 8:17
     if ("" in after or beside_plain) and any(re.fullmatch(rf"{_GLUED}[²³]?", unit) for unit in after):
         return []  # 12m beside 12 may be another thing
     marked = any(not match["digits"].isdigit() for match in amounts)
