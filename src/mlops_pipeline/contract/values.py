@@ -112,10 +112,10 @@ CLOCK = (
     r"([+-]?)(?:([0-9]+) ?d(?:ays?)?(,? ?[+-]?))?"
     r"([0-9]+):([0-5][0-9](?:\.[0-9]+)?)(?::([0-5][0-9](?:\.[0-9]+)?))?(?: ?([aApP])\.?[mM]\.?)?(?: ?Uhr)?"
 )
-"""Its sign, days, what parts these from the rest, three figures, the half of the day and what Germans say behind it: one pattern for Python and for Polars.
+"""Its sign, days, what parts these from the rest, three figures, the half of the day: one pattern for Python and for Polars.
 
 A fraction is one of seconds. Where a comma or a sign stands behind the days, the first sign is theirs alone: ``-1 day, 23:00:00``, as
-Python writes it, and pandas' ``-1 days +23:00:00`` are an hour less than nothing.
+Python writes it, and pandas' ``-1 days +23:00:00`` are an hour less than nothing. ``7:05 Uhr`` is what Germans write.
 """
 
 _CLOCK = re.compile(CLOCK)

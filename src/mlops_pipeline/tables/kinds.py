@@ -577,9 +577,7 @@ def _finer_than_milliseconds(column: ColumnProfile) -> str:
     low, high = EPOCHS_WITHIN
     for unit, what in ((1e6, "microseconds"), (1e9, "nanoseconds")):
         if column.numbers and low * unit <= column.low <= column.high <= high * unit and _name_words(column.name) & _MOMENT:
-            return (
-                f"if these are {what} since 1970, write them as milliseconds, with kind: datetime, format: '%Q', or as 2024-01-31T10:00:00"
-            )
+            return f"if these are {what} since 1970, write them as milliseconds, with kind: datetime, format: '%Q'"
     return ""
 
 
