@@ -78,11 +78,11 @@ def _took(values: pl.Series, *, among_durations: bool) -> pl.Series:
         low, high = values.min(), values.max()
         if not (isinstance(low, datetime) and isinstance(high, datetime) and NO_DAY <= low < FIRST_DAY):
             return values
-        took = (values - NO_DAY).alias(values.name)
+        alone = (values - NO_DAY).alias(values.name)
         if high < LEAP_DAY:
-            return took
+            return alone
         # A time among days is no day, and nothing that is shown as a day is none: as texts each is what it is.
-        clocks, moments = as_clock(took), values.cast(pl.String).str.replace(r"\.0+$", "")
+        clocks, moments = as_clock(alone), values.cast(pl.String).str.replace(r"\.0+$", "")
         spelled = pl.when(values == NO_DAY).then(pl.lit(_NO_DATE)).when(values < FIRST_DAY).then(clocks).otherwise(moments)
         return pl.select(spelled.alias(values.name)).to_series()
     if values.dtype != pl.String:
