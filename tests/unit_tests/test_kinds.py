@@ -17,6 +17,7 @@ from mlops_pipeline.config.dataset import Column
 from mlops_pipeline.config.pipeline import load_settings
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.scaffold import starter
+from mlops_pipeline.spreadsheet import harmless_text
 from mlops_pipeline.tables import kinds
 from mlops_pipeline.tables.cast import cast_columns
 from mlops_pipeline.tables.columns import ColumnUse, as_table
@@ -601,6 +602,30 @@ def test_files_put_together_with_their_headers_have_no_class_of_that_name(tmp_pa
     _, report, quarantine = ingested(tmp_path, settings)
     assert (report["rows_kept"], report["broken_reasons"]) == (120, {"the header again": 1})
     assert quarantine.rows() == [("61", "the header again", "region,size,y")]
+
+
+@pytest.mark.parametrize("line", ["------,----,---", ":-----,----:,:---:", "--,,--"])
+def test_a_line_of_dashes_below_the_header_is_no_row(line: str, tmp_path: Path) -> None:
+    source, config = tmp_path / "table.csv", tmp_path / "new.yaml"
+    rows = [f"{'NS'[n % 2]},{n * 37 % 101},{['good', 'bad'][n % 7 < 3]}\n" for n in range(120)]
+    source.write_text(f"region,size,y\n{line}\n" + "".join(rows))
+    made = starter(source, "y", config)
+    config.write_text(made.text)
+    assert "table.csv: a line between the header and the rows is set aside" in made.split
+    settings = load_settings(config)
+    assert (settings.dataset.task, settings.dataset.columns["size"].kind) == ("binary", "integer")
+    _, report, quarantine = ingested(tmp_path, settings)
+    assert report["rows_kept"] == 120
+    assert quarantine.rows() == [("1", "a line between the header and the rows", harmless_text(line))]
+
+
+def test_a_class_of_one_row_is_named() -> None:
+    def note(*more: str) -> str:
+        columns = profiled(as_chunks([*cycle("good", "bad"), *more]))
+        return kinds.task_of(columns["x"], kinds.described(columns, "x")["x"])[1].note
+
+    assert note("string") == "'string' is a class of one row: mend it if it is none"
+    assert note("fair", "fair") == note() == ""
 
 
 def test_a_last_row_that_may_be_a_sum_is_named(tmp_path: Path) -> None:

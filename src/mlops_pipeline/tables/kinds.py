@@ -263,7 +263,16 @@ def task_of(column: ColumnProfile, one: Described) -> tuple[str, Described]:
         raise PipelineError(
             f"--target {one.name}: holds {distinct:,} different texts in {there:,} rows: name a column of numbers or of classes"
         )
+    one = _noted(one, _class_of_a_row(column, one, distinct))
     return ("binary" if distinct <= 2 else "multiclass"), _with(one, kind="boolean" if one.kind == "boolean" else "category", left_out="")
+
+
+def _class_of_a_row(column: ColumnProfile, one: Described, distinct: int) -> str:
+    """What to say of the only class that a single row has: it may be a remark, a unit or a type below the header."""
+    counts = {text: count for text, count in (column.few or {}).items() if text not in dict(one.nothing)}
+    alone = [text for text, count in counts.items() if count == 1]
+    is_odd = one.kind == "category" and distinct > 2 and len(alone) == 1
+    return f"'{alone[0][:20]}' is a class of one row: mend it if it is none" if is_odd else ""
 
 
 def _counts_as_classes(column: ColumnProfile, one: Described, distinct: int, there: int) -> bool:
@@ -904,9 +913,10 @@ def _as_mark(column: ColumnProfile, one: Described) -> Described:
 
 
 def _once_each(column: ColumnProfile, one: Described) -> str:
-    """What to say of values of which each stands once, far between: so are merged cells written."""
+    """What to say of names of which each stands once, far between: so are merged cells written. Measures and remarks are so anyway."""
     there = _there(column, one)
-    if not 2 <= there < MERGED * column.rows or column.few is None or _distinct(column, one) < there:
+    is_name = one.kind == "category" and column.words < WORDS
+    if not is_name or not 2 <= there < MERGED * column.rows or _distinct(column, one) < there:
         return ""
     return f"each value stands once, and {column.rows - there:,} rows have none: where cells were merged, fill them down"
 

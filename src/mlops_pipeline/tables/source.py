@@ -7,6 +7,7 @@ import csv
 import importlib.metadata
 import io
 import lzma
+import re
 import zipfile
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -40,6 +41,9 @@ _UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, zlib.error, lzma.LZM
 COMMENTED = "comment as wide as a row"
 """Why a row is set aside that begins with the sign of comments and may be none."""
 
+RULE = "a line between the header and the rows"
+"""Why a row is set aside that holds dashes alone, as SQL Server and Markdown write below a header."""
+
 HEADER_AGAIN = "the header again"
 """Why a row is set aside that holds the columns' names, as where several files were put together as they were."""
 
@@ -49,6 +53,8 @@ BLOCK_MB = 4
 NESTED = "each value holds several: store one value a cell"
 BYTES = "bytes are no number, text or truth value"
 UNKNOWN = "its type is no number, text, time or truth value: store it as one of them"
+
+_DASHES = re.compile(":?-{2,}:?")
 
 ROWS = 65_536
 """Rows of a typed table that are read at a time."""
@@ -396,13 +402,25 @@ def _csv_chunks(path: Path, source: Source, chunk_mb: int) -> Iterator[Chunk]:
             if frame.height:
                 last = "".join(value or "" for value in frame.row(-1))
             chunk = Chunk(frame, numbers, aside)
-            yield _without_headers(chunk, there, path, source) if dialect.header else chunk
+            yield _without_headers(_without_rule(chunk, path, dialect), there, path, source) if dialect.header else chunk
         last = misshapen[-1].content if misshapen else last
         if "\n" in last and _quotes(path, dialect) % 2:
             raise ValueError(f"a quote opened near {last.strip()[:30]!r} is never closed: close it")
         aside = misshapen + comments.numbered(row + len(misshapen))
         if aside or comments.count:
             yield Chunk(pl.DataFrame(schema=dict.fromkeys(names, pl.String)), pl.Series(dtype=pl.Int64), aside, comments.notes)
+
+
+def _without_rule(chunk: Chunk, path: Path, dialect: Dialect) -> Chunk:
+    """A chunk without a table's first row if each cell of it that holds anything holds dashes, and several do; it is set aside."""
+    if not chunk.frame.height or chunk.row_numbers[0] != 1:
+        return chunk
+    cells = [cell or "" for cell in chunk.frame.row(0)]
+    held = [cell.strip(BLANKS) for cell in cells if cell.strip(BLANKS)]
+    if len(held) < 2 or not all(map(_DASHES.fullmatch, held)):
+        return chunk
+    aside = [Broken(1, RULE, RULE, dialect.delimiter.join(cells)), *chunk.broken]
+    return Chunk(chunk.frame[1:], chunk.row_numbers[1:], aside, (*chunk.notes, f"{path.name}: {RULE} is set aside"))
 
 
 def _without_headers(chunk: Chunk, header: Sequence[str], path: Path, source: Source) -> Chunk:
