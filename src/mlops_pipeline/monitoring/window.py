@@ -104,7 +104,7 @@ def current_rows(named: str | None, since: datetime | None, until: datetime | No
         return _named_rows("--current", named, pipeline)
     if since is None and until is None:
         there = "" if pipeline is None or not pipeline.layout.test.is_file() else f", such as {os.path.relpath(pipeline.layout.test)}"
-        raise PipelineError(f"--current is missing: name a CSV or Parquet file{there}, or a period such as 2013-10{_span(pipeline)}")
+        raise PipelineError(f"--current is missing: name a {FORMS}{there}, or a period such as 2013-10{_span(pipeline)}")
     return _table_rows("--from and --until", since or datetime.min, until or datetime.max, pipeline)
 
 
@@ -305,7 +305,7 @@ def _span(pipeline: Pipeline | None) -> str:
 
 def _champion_window(pipeline: Pipeline | None) -> ComparedRows:
     if pipeline is None:
-        raise PipelineError("--reference is missing: name a CSV or Parquet file, or the pipeline whose training window it is with --config")
+        raise PipelineError(f"--reference is missing: name a {FORMS}, or the pipeline whose training window it is with --config")
     layout = pipeline.layout
     if pipeline.features is None:
         why = registered_model(pipeline.settings, layout).without_champion(option_for(layout.config))
