@@ -548,7 +548,10 @@ def test_without_a_pipeline_the_missing_names_are_asked_for(tmp_path: Path, monk
     monkeypatch.chdir(tmp_path)
     assert open_pipeline(None, Path("configs/training_config.yaml")) is None
     for call, line in (
-        (lambda: current_rows(None, None, None, None), "--current is missing: name a CSV, Excel, JSON or Parquet file, or a period such as 2013-10"),
+        (
+            lambda: current_rows(None, None, None, None),
+            "--current is missing: name a CSV, Excel, JSON or Parquet file, or a period such as 2013-10",
+        ),
         (lambda: current_rows("x.csv", None, None, None), "--current x.csv: does not exist: .*"),
         (lambda: current_rows("2013-10", None, None, None), "--current 2013-10: a period is one of the pipeline's table.*"),
         (lambda: current_rows("2013-13", None, None, None), "--current 2013-13: is no date: .*"),
