@@ -2,8 +2,9 @@
 
 Excel, LibreOffice and Google's run what begins with ``=``, ``+``, ``-``, ``@``, a tab or a line's end, whoever wrote it; a client of the
 server is anybody. Some end a cell at ``;`` or a tab, as Excel does in German and French, and then quotes around the whole hold no line's
-end: what follows one of these within a text is a cell too. What is a number, its signs and separators alone, stays one, and signs alone, as
-``-`` for nothing, run nothing. How long something took, of which such a file has no type, is written as a clock.
+end: what follows one of these within a text is a cell too. What is a number, its signs and separators alone, stays one, and so does a
+duration, which calls and names nothing; signs alone, as ``-`` for nothing, run nothing. How long something took, of which such a file has
+no type, is written as a clock.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ _SIGNS = "=+\\-@\uff1d\uff0b\uff0d\uff20"
 _RUN = f"^[{_SIGNS}\t\r\n]"
 _WITHIN = f'[;\t\r\n]"*[{_SIGNS}]'
 _PIECE = re.compile(f'([;\t\r\n])("*[{_SIGNS}][^;\t\r\n]*)')
-_PLAIN = f"^[{_SIGNS}]*$|^[+-]?[0-9.,'_ \u00a0\u202f]*[0-9][.,]?([eE][+-]?[0-9]+)?[ \u00a0\u202f]?%?$"
+_CLOCK = "[0-9]+(?::[0-5][0-9]){1,2}(?:[.][0-9]+)?"
+_TOOK = f"^[+-]?[0-9]+ ?d(?:ays?)?(?:,? ?[+-]?{_CLOCK})?$|^[+-]?{_CLOCK}$"
+_PLAIN = f"^[{_SIGNS}]*$|^[+-]?[0-9.,'_ \u00a0\u202f]*[0-9][.,]?([eE][+-]?[0-9]+)?[ \u00a0\u202f]?%?$|{_TOOK}"
 
 
 def harmless_text(text: str) -> str:

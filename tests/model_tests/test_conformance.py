@@ -147,6 +147,7 @@ WRITTEN: dict[str, tuple[Row, Row | str]] = {
     "a true minus and a blank": ({"score": "–\u00a05"}, {"score": -5.0}),
     "two minuses and a blank": ({"score": "- -5"}, "wrong_type"),
     "a dash for no cents": ({"score": "1.234,-"}, {"score": 1234.0}),
+    "two dashes": ({"score": "5,--"}, {"score": 5.0}),
     "two minuses": ({"score": "-(5)"}, "wrong_type"),
     "a minus before and behind": ({"score": "-5-"}, "wrong_type"),
     "a remark in brackets": ({"score": "5 (2)"}, "wrong_type"),

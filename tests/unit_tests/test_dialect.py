@@ -530,6 +530,32 @@ def test_a_sheets_column_of_durations_and_other_things_is_text_and_no_year_1900(
     assert table["day"].to_list() == columns["day"]
 
 
+def test_a_time_among_days_is_no_day_and_a_text_keeps_the_day_it_names(tmp_path: Path) -> None:
+    path = tmp_path / "table.xlsx"
+    days = [datetime(2024, 1, 1) + timedelta(days=place, hours=place) for place in range(400)]
+    with xlsxwriter.Workbook(path) as book:
+        sheet, day, at = book.add_worksheet("data"), *(book.add_format({"num_format": form}) for form in ("yyyy-mm-dd", "hh:mm"))
+        sheet.write_row(0, 0, ["day", "named", "born", "y"])
+        for place, moment in enumerate(days, 1):
+            if place % 9 == 0:
+                sheet.write_number(place, 0, 0, day)  # what a formula makes of an empty cell
+            elif place == 10:
+                sheet.write_datetime(place, 0, time(7, 5), at)
+            else:
+                sheet.write_datetime(place, 0, moment, day)
+            sheet.write(place, 1, "1899-12-31 07:00" if place % 2 else "never")
+            sheet.write(place, 2, ["1899-12-31 07:00:00", "1899-12-30 07:00:00"][place % 2])
+            sheet.write(place, 3, "ab"[place % 2])
+    table = read(path, {})
+    assert table["day"].to_list()[7:11] == ["2024-01-08 07:00:00", "0000-00-00 00:00:00", "7:05:00", "2024-01-11 10:00:00"]
+    assert table["named"].to_list()[:2] == ["1899-12-31 07:00", "never"]
+    assert table["born"].to_list()[:2] == ["1899-12-30 07:00:00", "1899-12-31 07:00:00"]
+    made = starter(path, "y", tmp_path / "s.yaml")
+    assert "'0000-00-00 00:00:00' stands for null in day (44)" in made.split
+    use = next(use for use in made.columns if use.name == "day")
+    assert (use.kind, use.note) == ("datetime", "1 value is none of its kind (such as '7:05:00'): its row is set aside")
+
+
 def test_a_nan_of_pythons_json_is_null_and_one_in_a_text_is_none(tmp_path: Path) -> None:
     rows = [{"x": float("nan"), "t": 'NaN, "NaN" \\'}, {"x": 1.5, "t": "-Infinity"}]
     for name, text in (

@@ -70,6 +70,8 @@ BROKEN = {
     "null where null is not allowed": ("x,y\n1,1\nNA,2\n", {"x": {"kind": "number", "nullable": False}}, "x: is null", ",2"),
     "too few fields": ("x,y\n1,1\n2\n", {"x": "number"}, "1 fields instead of 2", "2"),
     "too many fields": ("x,y\n1,1\n2,3,4\n", {"x": "number"}, "3 fields instead of 2", "2,3,4"),
+    "the header again": ("x,word,y\n1,a,1\nx,word,y\n", {"x": "category", "word": "category"}, "the header again", "x,word,y"),
+    "a header that is a word for null": ("x,NA,y\n1,a,1\nx,NA,y\n", {"x": "category"}, "the header again", "x,NA,y"),
     "a target that is no number": ("x,y\n1,1\n2,two\n", {"x": "number"}, "y: not a number", "2,two"),
 }
 

@@ -17,6 +17,7 @@ from mlops_pipeline.config.dataset import Column
 from mlops_pipeline.config.pipeline import load_settings
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.scaffold import starter
+from mlops_pipeline.spreadsheet import harmless_text
 from mlops_pipeline.tables import kinds
 from mlops_pipeline.tables.cast import cast_columns
 from mlops_pipeline.tables.columns import ColumnUse, as_table
@@ -165,13 +166,24 @@ def test_a_cell_that_a_spreadsheet_could_not_compute_is_null() -> None:
 
 
 def test_a_column_of_one_value_and_of_nulls_tells_which_rows_have_it() -> None:
-    def described(values: list[Any]) -> tuple[str, str]:
+    marks = (cycle("x", None), cycle(True, None, None), cycle("EUR", "NA"), cycle(7, None), cycle("5 %", "", "NA"), cycle(2.0, None))
+    for values in marks:
         one = kinds.described(profile_of(pl.DataFrame({"marked": values})), "y")["marked"]
-        return one.left_out, one.note
+        assert (one.left_out, one.note) == ("", "holds one value or none: what it tells is whether there is one")
+        assert (one.kind, one.format) == ("category", None), "a number that is filled in where it is missing tells nothing"
+    for values in (cycle("7", "7.0", None), [*cycle(7, None), 8]):
+        assert kinds.described(profile_of(pl.DataFrame({"marked": values})), "y")["marked"].kind != "category"
+    constant = profile_of(pl.DataFrame({"marked": ["x"] * (ROWS - 1) + [None]}))
+    assert kinds.described(constant, "y")["marked"].left_out == "constant"
 
-    for values in (cycle("x", None), cycle(True, None, None), cycle("EUR", "NA"), cycle(7, None)):
-        assert described(values) == ("", "holds one value or none: what it tells is whether there is one")
-    assert described(["x"] * (ROWS - 1) + [None])[0] == "constant"
+
+def test_values_far_between_that_stand_once_each_may_be_of_merged_cells() -> None:
+    def note(values: list[str | None]) -> str:
+        return kinds.described(profile_of(pl.DataFrame({"group": values})), "y")["group"].note
+
+    merged = [f"group {n // 20}" if n % 20 == 0 else None for n in range(ROWS)]
+    assert note(merged) == "each value stands once, and 228 rows have none: where cells were merged, fill them down"
+    assert note([None if n % 3 else f"group {n % 12}" for n in range(ROWS)]) == ""
 
 
 def test_all_rows_decide_not_the_first_chunk() -> None:
@@ -342,6 +354,10 @@ def test_numbers_are_moments_since_1970_by_name_and_range_alone() -> None:
     one = described("amount", seconds)
     assert (one.kind, one.note) == ("integer", "if these are seconds since 1970, write kind: datetime, format: '%s'")
     assert described("timestamp", [str(n * 98_765) for n in range(100)]).kind == "integer"
+    for unit, what in ((10**6, "microseconds"), (10**9, "nanoseconds")):
+        values = [str((1_700_000_000 + n * 5000) * unit) for n in range(100)]
+        assert f"if these are {what} since 1970, write them as milliseconds" in described("event_ts", values).note
+        assert described("card", values).note == ""
     serial = described("date", [str(44_200 + n * 3) for n in range(100)])
     assert (serial.kind, serial.note) == ("integer", "if these are days as a spreadsheet counts them, write them as dates")
     assert described("price", [str(44_200 + n * 3) for n in range(100)]).note == ""
@@ -366,6 +382,9 @@ MEANT: dict[str, tuple[list[str], tuple[str, str | None], str, Any]] = {
     "many cohorts": ([f"{n}-" for n in range(1001, 2501)], ("text", None), "values such as '1001-' end in a minus", "1002-"),
     "an accountant's credits": (cycle("1.234,50-", "7,25-"), ("number", "1.234,5"), "'7,25-' is read as -7.25", -7.25),
     "no cents": (cycle("7,-", "500,-"), ("number", "1234.5"), "'7,-' is read as 7", 500.0),
+    "thousands without cents": (cycle("7.500,-", "12.250,-"), ("number", "1.234,5"), "'7.500,-' is read as 7500", 12250.0),
+    "no cents, and a currency behind": (cycle("7.500,– €", "12.250,50 €"), ("number", "1.234,5 €"), "is read as 7500", 12250.5),
+    "francs": (cycle("Fr. 7.--", "Fr. 12'250.--"), ("number", "Fr.1'234.5"), "'Fr. 7.--' is read as 7", 12250.0),
     "no-break blanks": (cycle("1\u00a0000,5", "2\u202f500,5"), ("number", "1 234,5"), "", 2500.5),
     "thin blanks": (cycle("1\u2009000", "2\u2009500"), ("number", "1 234,5"), "", 2500.0),
     "apostrophes": (cycle("1'000.5", "2’500.5"), ("number", "1'234.5"), "", 2500.5),
@@ -437,9 +456,9 @@ MEANT: dict[str, tuple[list[str], tuple[str, str | None], str, Any]] = {
     "ranges": (cycle("0-9", "10-19"), ("category", None), "values such as '0-9' are read as text", "10-19"),
     "codes": (cycle("1E5", "1B5", "7A2"), ("category", None), "", "1B5"),
     "a word beside decimal commas": (
-        [f"{n * 7 % 113},5" if n % 9 else "k.A." for n in range(1, ROWS + 1)],
+        [f"{n * 7 % 113},5" if n % 9 else "keine" for n in range(1, ROWS + 1)],
         ("number", "1234,5"),
-        "'k.A.' (26) is taken for null",
+        "'keine' (26) is taken for null",
         14.5,
     ),
     "a word beside days": (
@@ -466,6 +485,39 @@ MEANT: dict[str, tuple[list[str], tuple[str, str | None], str, Any]] = {
         "values such as '1. März 2024' are read as text, not as moments: write them as 2024-01-31",
         "12. Mai 2024",
     ),
+    "days as in the East": (cycle("2024年8月6日", "2024年12月31日"), ("datetime", "%Y年%m月%d日"), "", datetime(2024, 12, 31)),
+    "an hour in the East": (
+        cycle("2024年8月6日 07:05", "2024年8月6日 7:05"),
+        ("datetime", "%Y年%m月%d日 %H:%M"),
+        "",
+        datetime(2024, 8, 6, 7, 5),
+    ),
+    "in Korean": (cycle("2024년 8월 6일", "2024년 12월 31일"), ("datetime", "%Y년 %m월 %d일"), "", datetime(2024, 12, 31)),
+    "months as in the East": (cycle("2024年8月", "2023年12月"), ("datetime", "%Y年%m月"), "", datetime(2023, 12, 1)),
+    "two ways of writing": (cycle("3.5", "8,25", "4.5", "9,5"), ("category", None), "'9,5' are read as text, not as numbers", "8,25"),
+    "degrees": (cycle("52°30'N", "9°2'N"), ("category", None), "values such as '9°2'N' are read as text, not as numbers", "9°2'N"),
+    "other digits": (cycle("٦٤٧", "٨"), ("category", None), "values such as '٨' are read as text, not as numbers", "٨"),
+    "kept from a spreadsheet": (cycle('="007"', '="12"'), ("category", None), "are read as text, not as numbers", '="12"'),
+    "a footnote's mark": (cycle("3.5", "8.25*", "9*"), ("category", None), "values such as '9*' are read as text, not as numbers", "8.25*"),
+    "addresses": (cycle("10.0.0.1", "10.0.0.2"), ("category", None), "", "10.0.0.2"),
+    "percentages and shares": (cycle("12 %", "0.5", "7.5 %"), ("number", "1,234.5 %"), "'12 %' is read as 12 and 0.5 as 0.5: if that", 0.5),
+    "percentages of little": (cycle("0.5 %", "0.25", "0.75 %"), ("number", "1,234.5 %"), "", 0.25),
+    "no number below zero but one": (
+        cycle("3", "-999", "15.5"),
+        ("number", None),
+        "-999 is its only number below zero: if it stands for null, write null_values: ['', '-999']",
+        -999.0,
+    ),
+    "the same as a float": (cycle("3", "-9.0", "?"), ("number", None), "write null_values: ['', '?', '-9.0']", -9.0),
+    "numbers on both sides": (cycle("3", "-999", "-15.5"), ("number", None), "", -999.0),
+    "a scale around zero": (cycle("-1", "0", "1"), ("integer", None), "", 0),
+    "a German hour": (cycle("7:05 Uhr", "16:30 Uhr"), ("number", "h:mm"), "as seconds", 59400.0),
+    "a German hour with a point": (cycle("7.05 Uhr", "16.30 Uhr"), ("category", None), "are read as text, not as numbers", "16.30 Uhr"),
+    "a unit for each": (cycle("5.4 mmol/l", "12 mmol/l"), ("number", "1,234.5 mmol/l"), "", 12.0),
+    "a price for each": (cycle("45 €/m²", "1.250,50 €/m²"), ("number", "1.234,5 €/m²"), "", 1250.5),
+    "speeds": (cycle("45km/h", "80km/h"), ("number", "1234.5km/h"), "", 80.0),
+    "not available": (cycle("3", "n.a.", "5"), ("integer", None), "", None),
+    "not stated": (cycle("3,5", "k. A.", "5,25"), ("number", "1234,5"), "", None),
     "a zone's name": (cycle("2024-01-01 10:00 EST", "2024-01-02 10:00 EST"), ("category", None), "not as moments", "2024-01-02 10:00 EST"),
     "months as numbers": (
         cycle("202401", "202402", "202312"),
@@ -520,6 +572,60 @@ def test_a_line_of_units_and_remarks_at_the_end_do_not_make_text_of_a_small_tabl
     assert settings.ingest.max_broken_share == 0.05
     report = ingested(tmp_path, settings)[1]
     assert (report["rows_kept"], report["rows_broken"]) == (60, 2)
+
+
+def test_what_is_null_among_numbers_is_a_value_among_categories(tmp_path: Path) -> None:
+    source, config = tmp_path / "table.csv", tmp_path / "new.yaml"
+    signs = ["-", "–", "..", ":", "*", "…"]
+    numbers = [[sign if n % 9 == 0 else f"{n * 7 % 113 / 4}" for sign in signs] for n in range(200)]
+    rows = [",".join([*cells, "-+*"[n % 3], "ab"[n % 2]]) for n, cells in enumerate(numbers)]
+    source.write_text("\n".join(["a,b,c,d,e,f,sign,y", *rows]) + "\n", encoding="utf-8")
+    made = starter(source, "y", config)
+    config.write_text(made.text, encoding="utf-8")
+    assert [use.kind for use in made.columns] == ["number"] * 6 + ["category"] * 2
+    assert all(f"'{sign}' stands for null in {name} (23)" in made.split for name, sign in zip("abcdef", signs, strict=True))
+    table, report, _ = ingested(tmp_path, load_settings(config))
+    assert report["rows_kept"] == 200
+    assert [table[name].null_count() for name in "abcdef"] == [23] * 6
+    assert table["sign"].value_counts().sort("sign").rows() == [("*", 66), ("+", 67), ("-", 67)]
+
+
+def test_files_put_together_with_their_headers_have_no_class_of_that_name(tmp_path: Path) -> None:
+    source, config = tmp_path / "table.csv", tmp_path / "new.yaml"
+    rows = [f"{'NS'[n % 2]},{n * 37 % 101},{['good', 'bad'][n % 7 < 3]}\n" for n in range(120)]
+    source.write_text("region,size,y\n" + "".join(rows[:60]) + "region,size,y\n" + "".join(rows[60:]))
+    made = starter(source, "y", config)
+    config.write_text(made.text)
+    assert "table.csv: a row that is the header again is set aside" in made.split
+    settings = load_settings(config)
+    assert (settings.dataset.task, settings.dataset.columns["size"].kind) == ("binary", "integer")
+    _, report, quarantine = ingested(tmp_path, settings)
+    assert (report["rows_kept"], report["broken_reasons"]) == (120, {"the header again": 1})
+    assert quarantine.rows() == [("61", "the header again", "region,size,y")]
+
+
+@pytest.mark.parametrize("line", ["------,----,---", ":-----,----:,:---:", "--,,--"])
+def test_a_line_of_dashes_below_the_header_is_no_row(line: str, tmp_path: Path) -> None:
+    source, config = tmp_path / "table.csv", tmp_path / "new.yaml"
+    rows = [f"{'NS'[n % 2]},{n * 37 % 101},{['good', 'bad'][n % 7 < 3]}\n" for n in range(120)]
+    source.write_text(f"region,size,y\n{line}\n" + "".join(rows))
+    made = starter(source, "y", config)
+    config.write_text(made.text)
+    assert "table.csv: a line between the header and the rows is set aside" in made.split
+    settings = load_settings(config)
+    assert (settings.dataset.task, settings.dataset.columns["size"].kind) == ("binary", "integer")
+    _, report, quarantine = ingested(tmp_path, settings)
+    assert report["rows_kept"] == 120
+    assert quarantine.rows() == [("1", "a line between the header and the rows", harmless_text(line))]
+
+
+def test_a_class_of_one_row_is_named() -> None:
+    def note(*more: str) -> str:
+        columns = profiled(as_chunks([*cycle("good", "bad"), *more]))
+        return kinds.task_of(columns["x"], kinds.described(columns, "x")["x"])[1].note
+
+    assert note("string") == "'string' is a class of one row: mend it if it is none"
+    assert note("fair", "fair") == note() == ""
 
 
 def test_a_last_row_that_may_be_a_sum_is_named(tmp_path: Path) -> None:

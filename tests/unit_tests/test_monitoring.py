@@ -520,7 +520,7 @@ def test_a_class_that_one_side_lacks_is_said() -> None:
 @pytest.mark.parametrize(
     ("name", "content", "line"),
     [
-        ("absent.csv", None, "does not exist: name a CSV or Parquet file"),
+        ("absent.csv", None, "does not exist: name a CSV, Excel, JSON or Parquet file"),
         ("empty.csv", "", "is empty: give a table with a header and rows"),
         ("table.xlsx", "PK\x03\x04", "cannot be read as a table: .*"),
         ("broken.parquet", "PAR1", "cannot be read as a table: .*"),
@@ -548,7 +548,10 @@ def test_without_a_pipeline_the_missing_names_are_asked_for(tmp_path: Path, monk
     monkeypatch.chdir(tmp_path)
     assert open_pipeline(None, Path("configs/training_config.yaml")) is None
     for call, line in (
-        (lambda: current_rows(None, None, None, None), "--current is missing: name a CSV or Parquet file, or a period such as 2013-10"),
+        (
+            lambda: current_rows(None, None, None, None),
+            "--current is missing: name a CSV, Excel, JSON or Parquet file, or a period such as 2013-10",
+        ),
         (lambda: current_rows("x.csv", None, None, None), "--current x.csv: does not exist: .*"),
         (lambda: current_rows("2013-10", None, None, None), "--current 2013-10: a period is one of the pipeline's table.*"),
         (lambda: current_rows("2013-13", None, None, None), "--current 2013-13: is no date: .*"),
@@ -560,7 +563,7 @@ def test_without_a_pipeline_the_missing_names_are_asked_for(tmp_path: Path, monk
         (lambda: current_rows("0000", None, None, None), "--current 0000: is no date: .*"),
         (lambda: current_rows("2013-10..2013-09", None, None, None), "--current .*: ends before it begins: turn the two round"),
         (lambda: current_rows("a.csv", datetime(2013, 1, 1), None, None), "--current a.csv: give either --current, or --from and --until"),
-        (lambda: reference_rows(None, None), "--reference is missing: name a CSV or Parquet file, .*"),
+        (lambda: reference_rows(None, None), "--reference is missing: name a CSV, Excel, JSON or Parquet file, .*"),
     ):
         with pytest.raises(PipelineError, match=f"^{line}$"):
             call()

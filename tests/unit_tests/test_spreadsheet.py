@@ -8,6 +8,7 @@ import pytest
 from mlops_pipeline.spreadsheet import harmless, harmless_text
 
 RUN = ["=1+1", "+A1", "-2+3", "@SUM(A1)", "\tA1", "\rA1", "\nA1", "=HYPERLINK(1)", "-cmd|' /C calc'!A0", "+49-170", "\uff1d1+1", "-e5"]
+RUN += ["-1 days()", "-0:00:01+A1"]
 KEPT = [
     "-",
     "--",
@@ -19,6 +20,11 @@ KEPT = [
     "-1,234.50",
     "-1\u00a0234,5",
     "-5 %",
+    "-1 days",
+    "-1 day, 23:59:59",
+    "-1 days +23:00:00.5",
+    "-0:00:01",
+    "+7:05",
     "+49 170 1234",
     " =1",
     "'=1",

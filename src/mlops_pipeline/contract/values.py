@@ -80,15 +80,17 @@ SIGNS = (
     ("[−–]", "-"),
     (rf"^-[{SPACES}]+([0-9])", "-${1}"),
     (r"^([^()0-9]*)\(([^()0-9]*[0-9][^()]*)\)([^()0-9]*)$", "-${1}${2}${3}"),
-    (r"[.,]-$", ""),
+    (r"^([^.,]*[0-9])[.,]-{1,2}([^0-9()]*)$", "${1}${2}"),
+    (r"([0-9][.,])-{1,2}([^0-9()]*)$", "${1}0${2}"),
     (rf"^((?:[^+-].*)?[^.,+{SPACES}-])[{SPACES}]*-$", "-${1}"),
 )
 """How a number's sign may be written elsewhere than right before it, and the same with a minus there.
 
-``−5``, ``- 5``, ``(5)``, ``5-``; ``5,-`` has none. Patterns for Python and for Polars, to be replaced one after the other.
+``−5``, ``- 5``, ``(5)``, ``5-``; ``5,-`` has none, and in ``1.234,-`` the mark before it is the decimal sign. Patterns for Python and for
+Polars, to be replaced one after the other.
 """
 
-ODD_SIGN = rf"[−–(]|-$|^-[{SPACES}]"
+ODD_SIGN = rf"[−–(]|-$|^-[{SPACES}]|[.,]-"
 """What a number has whose sign is written so."""
 
 _ODD_SIGN = re.compile(ODD_SIGN)
@@ -108,12 +110,12 @@ CLOCKS = ("h:mm", "h:mm:ss", "m:ss")
 
 CLOCK = (
     r"([+-]?)(?:([0-9]+) ?d(?:ays?)?(,? ?[+-]?))?"
-    r"([0-9]+):([0-5][0-9](?:\.[0-9]+)?)(?::([0-5][0-9](?:\.[0-9]+)?))?(?: ?([aApP])\.?[mM]\.?)?"
+    r"([0-9]+):([0-5][0-9](?:\.[0-9]+)?)(?::([0-5][0-9](?:\.[0-9]+)?))?(?: ?([aApP])\.?[mM]\.?)?(?: ?Uhr)?"
 )
-"""Its sign, days, what parts these from the rest, three figures and the half of the day: one pattern for Python and for Polars.
+"""Its sign, days, what parts these from the rest, three figures, the half of the day: one pattern for Python and for Polars.
 
 A fraction is one of seconds. Where a comma or a sign stands behind the days, the first sign is theirs alone: ``-1 day, 23:00:00``, as
-Python writes it, and pandas' ``-1 days +23:00:00`` are an hour less than nothing.
+Python writes it, and pandas' ``-1 days +23:00:00`` are an hour less than nothing. ``7:05 Uhr`` is what Germans write.
 """
 
 _CLOCK = re.compile(CLOCK)

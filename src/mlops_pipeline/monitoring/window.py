@@ -25,6 +25,7 @@ from mlops_pipeline.modelling.frame import positive_index
 from mlops_pipeline.monitoring.period import period_of
 from mlops_pipeline.registry.champion import prove, registered_model
 from mlops_pipeline.tables.cast import are_there, as_numbers, cast_columns
+from mlops_pipeline.tables.dialect import FORMS, refuse_no_file
 from mlops_pipeline.tables.packing import form_of
 from mlops_pipeline.tables.source import as_written, read_file, torn_notes
 
@@ -103,7 +104,7 @@ def current_rows(named: str | None, since: datetime | None, until: datetime | No
         return _named_rows("--current", named, pipeline)
     if since is None and until is None:
         there = "" if pipeline is None or not pipeline.layout.test.is_file() else f", such as {os.path.relpath(pipeline.layout.test)}"
-        raise PipelineError(f"--current is missing: name a CSV or Parquet file{there}, or a period such as 2013-10{_span(pipeline)}")
+        raise PipelineError(f"--current is missing: name a {FORMS}{there}, or a period such as 2013-10{_span(pipeline)}")
     return _table_rows("--from and --until", since or datetime.min, until or datetime.max, pipeline)
 
 
@@ -127,8 +128,7 @@ def _read(path: Path, pipeline: Pipeline | None) -> tuple[pl.DataFrame, tuple[st
     """The same, and what to say of how it is written."""
     import polars as pl
 
-    if not path.is_file():
-        raise PipelineError(f"{path}: does not exist: name a CSV or Parquet file")
+    refuse_no_file(path)
     described = set() if pipeline is None else set(pipeline.settings.dataset.columns)
     nothing = Source(path=str(path)) if pipeline is None else pipeline.settings.dataset.source
     empty_is_null = pipeline is None or "" in pipeline.settings.dataset.common_null_words
@@ -268,7 +268,7 @@ def _named_rows(option: str, named: str, pipeline: Pipeline | None) -> ComparedR
         return ComparedRows(table, ", ".join([named, *notes]))
     if (moments := period_of(option, named)) is not None:
         return _table_rows(f"{option} {named}", *moments, pipeline)
-    raise PipelineError(f"{option} {named}: does not exist: name a CSV or Parquet file, or a period such as 2013-10{_span(pipeline)}")
+    raise PipelineError(f"{option} {named}: does not exist: name a {FORMS}, or a period such as 2013-10{_span(pipeline)}")
 
 
 def _table_rows(asked: str, since: datetime, until: datetime, pipeline: Pipeline | None) -> ComparedRows:
@@ -305,7 +305,7 @@ def _span(pipeline: Pipeline | None) -> str:
 
 def _champion_window(pipeline: Pipeline | None) -> ComparedRows:
     if pipeline is None:
-        raise PipelineError("--reference is missing: name a CSV or Parquet file, or the pipeline whose training window it is with --config")
+        raise PipelineError(f"--reference is missing: name a {FORMS}, or the pipeline whose training window it is with --config")
     layout = pipeline.layout
     if pipeline.features is None:
         why = registered_model(pipeline.settings, layout).without_champion(option_for(layout.config))

@@ -72,6 +72,9 @@ COMMENT = "#"
 
 SHOWN_ROWS, SHOWN_SIGNS = 3, 60
 
+FORMS = "CSV, Excel, JSON or Parquet file"
+"""What a file of rows may be, in words."""
+
 _WORTH = {
     "empty": 1.0,
     "number": 1.0,
@@ -143,7 +146,7 @@ def refuse_no_file(path: Path) -> None:
         remedy = "name a file in it" if files_of(path) else "it holds no file: put files of rows into it, or name another"
         raise PipelineError(f"{path}: is a folder: {remedy}")
     if not path.is_file():
-        raise PipelineError(f"{path}: does not exist: name a CSV or Parquet file")
+        raise PipelineError(f"{path}: does not exist: name a {FORMS}")
 
 
 def found(path: Path, names: Collection[str] = (), given: Mapping[str, Any] | None = None) -> Found:
@@ -325,9 +328,8 @@ def _found_in_excel(path: Path, names: Collection[str], known: dict[str, Any]) -
         settings["bare_names"] = True
         notes.append("blanks around the columns' names are no part of them")
     if before:
-        notes.append(
-            f"the first {before} rows are no part of the table ({_shown([', '.join(filter(None, row)) for row in rows[:before]])})"
-        )
+        which = "the first row is" if before == 1 else f"the first {before} rows are"
+        notes.append(f"{which} no part of the table ({_shown([', '.join(filter(None, row)) for row in rows[:before]])})")
     return Found(settings, tuple(notes))
 
 

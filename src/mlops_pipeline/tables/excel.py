@@ -23,11 +23,18 @@ UNNAMED = re.compile(r"__UNNAMED__(\d+)")
 NO_DAY, FIRST_DAY, LEAP_DAY = datetime(1899, 12, 31), datetime(1900, 1, 1), datetime(1900, 3, 1)
 """What a cell without a day holds as its day; the first that there is; and that from which on a sheet counts one too many."""
 
+_NO_DATE = "0000-00-00 00:00:00"
+"""How a zero is spelled that is shown as a day, as of an empty cell that a formula names: a word for null wherever one is read."""
+
 TOOK_AT_MOST = datetime(1901, 1, 1)
 """Up to this moment a cell among durations is one, and no moment."""
 
 _SPELLED = "%Y-%m-%d %H:%M:%S%.f"
-_TIME_ALONE = f"^{NO_DAY:%Y-%m-%d} "
+_TIME_ALONE = f"^{NO_DAY:%Y-%m-%d} ([0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}(?:[.][0-9]+)?)$"
+"""How a time of day is spelled among texts."""
+
+_BEFORE_1900 = "^1[0-8][0-9]{2}-"
+"""How texts begin that are days of which Excel has none."""
 
 
 def excel_table(path: Path, source: Source, n_rows: int | None = None) -> pl.DataFrame:
@@ -43,14 +50,18 @@ def excel_table(path: Path, source: Source, n_rows: int | None = None) -> pl.Dat
 
 def _typed(path: Path, name: str | None, **options: Any) -> tuple[pl.DataFrame, Collection[str]]:
     """A sheet, and which of its columns are text since they hold durations beside other things."""
+    import fastexcel
+
+    book = _book(path)
+    sheet = _sheet_of(book, name)
     spelled: dict[str, str] = {}
     while True:
         try:
-            table: pl.DataFrame = _sheet(path, name, dtypes=spelled or None, **options).to_polars()
-        except ValueError as error:
+            table: pl.DataFrame = book.load_sheet(sheet, dtypes=spelled or None, **options).to_polars()
+        except fastexcel.FastExcelError as error:
             found = _MIXED.search(str(error))
             if found is None or found[1] in spelled:
-                raise
+                raise ValueError(str(error)) from error
             spelled[found[1]] = "string"
         else:
             return table, spelled
@@ -65,12 +76,21 @@ def _took(values: pl.Series, *, among_durations: bool) -> pl.Series:
 
     if isinstance(values.dtype, pl.Datetime):
         low, high = values.min(), values.max()
-        has_none = isinstance(low, datetime) and isinstance(high, datetime) and NO_DAY <= low < FIRST_DAY and high < LEAP_DAY
-        return (values - NO_DAY).alias(values.name) if has_none else values
+        if not (isinstance(low, datetime) and isinstance(high, datetime) and NO_DAY <= low < FIRST_DAY):
+            return values
+        alone = (values - NO_DAY).alias(values.name)
+        if high < LEAP_DAY:
+            return alone
+        # A time among days is no day, and nothing that is shown as a day is none: as texts each is what it is.
+        clocks, moments = as_clock(alone), values.cast(pl.String).str.replace(r"\.0+$", "")
+        spelled = pl.when(values == NO_DAY).then(pl.lit(_NO_DATE)).when(values < FIRST_DAY).then(clocks).otherwise(moments)
+        return pl.select(spelled.alias(values.name)).to_series()
     if values.dtype != pl.String:
         return values
     if not among_durations:
-        return values.str.replace(_TIME_ALONE, "")
+        # Whoever writes other days before 1900 writes this one too.
+        others = values.str.contains(_BEFORE_1900) & ~values.str.starts_with(f"{NO_DAY:%Y-%m-%d}")
+        return values if others.any() else values.str.replace(_TIME_ALONE, "${1}")
     moment = values.str.to_datetime(_SPELLED, strict=False, time_unit="ms")
     first = pl.when(pl.col(values.name) < LEAP_DAY).then(pl.lit(NO_DAY)).otherwise(pl.lit(NO_DAY - timedelta(days=1)))
     took = moment.to_frame().select(pl.when(pl.col(values.name) < TOOK_AT_MOST).then(pl.col(values.name) - first).alias(values.name))
@@ -84,7 +104,8 @@ def excel_header(path: Path, source: Source) -> list[str]:
 
 def excel_rows(path: Path, sheet: str | None, count: int) -> list[list[str]]:
     """The first rows of a sheet as text."""
-    table: pl.DataFrame = _sheet(path, sheet, header_row=None, n_rows=count, dtypes="string").to_polars()
+    book = _book(path)
+    table: pl.DataFrame = book.load_sheet(_sheet_of(book, sheet), header_row=None, n_rows=count, dtypes="string").to_polars()
     return [["" if cell is None else str(cell) for cell in row] for row in table.rows()]
 
 
@@ -109,16 +130,13 @@ def _book(path: Path) -> Any:
         raise ValueError(str(error)) from error
 
 
-def _sheet(path: Path, name: str | None, **options: Any) -> Any:
-    import fastexcel
-
-    book = _book(path)
+def _sheet_of(book: Any, name: str | None) -> str:
+    """The name of a book's sheet; without one that of the first that holds anything."""
     if name is not None and name not in book.sheet_names:
         raise ValueError(f"has no sheet '{name}': its sheets are {', '.join(book.sheet_names)}")
-    filled = [name] if name is not None else [each for each in book.sheet_names if book.load_sheet(each, header_row=None, n_rows=1).height]
-    if not filled:
+    if name is None:
+        filled = (each for each in book.sheet_names if book.load_sheet(each, header_row=None, n_rows=1).height)
+        name = next(filled, None)
+    if name is None:
         raise ValueError("holds no row in any sheet")
-    try:
-        return book.load_sheet(filled[0], **options)
-    except fastexcel.FastExcelError as error:
-        raise ValueError(str(error)) from error
+    return name

@@ -26,7 +26,7 @@ from mlops_pipeline.contract.values import (
     written_as,
 )
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.tables.profile import COMPACT_DAY, MARKERS, NANS, SHEET_ERRORS, UNITS, ZERO_DATES, ColumnProfile, is_of_moments
+from mlops_pipeline.tables.profile import COMPACT_DAY, MARKERS, SHEET_ERRORS, UNITS, ZERO_DATES, ColumnProfile, is_of_moments
 
 ODD_SHARE = 0.005
 """Up to this share of a column's values may be none of its kind: their rows are set aside, and that is said."""
@@ -45,6 +45,9 @@ UNIQUE = 0.9
 
 MISSING = 0.98
 """With a larger share of nulls, a column says nothing."""
+
+MERGED = 0.5
+"""Where less than so many rows have a value, and each another one, they may be of merged cells."""
 
 FEW_CLASSES = 20
 """A target of at most this many whole numbers, each several times, is one of classes."""
@@ -75,10 +78,14 @@ SPREADSHEET_DAYS = (20_000, 80_000)
 _NEARLY_NUMBER = re.compile(
     r"[<>≤≥~≈]?\s?[-+−]?\s?\d[\d.,]*\s?"
     r"(?:/\s?\d+|[-–]\s?\d[\d.,]*|\+|%|[^\W\d_]{1,4}[²³]?(?:[ ,]{0,2}\d+\s?[^\W\d_]{1,4}){0,3}|[^\W\d_]{1,3}\.)"
-    rf"|(?:{UNITS}|[~≈])\s?[-+−]?\d[\d.,]*|\d{{1,2}}:\d\d:\d\d[^\d:].{{0,12}}"
+    rf"|(?:{UNITS}|[~≈])\s?[-+−]?\d[\d.,]*|\d{{1,2}}:\d\d(?::\d\d)?[^\d:].{{0,12}}"
     r"|P(?:\d+[YMWD]){0,4}(?:T(?:[\d.]+[HMS]){1,3})?"
+    r"|[-+−]?\d+(?:[.,]\d+)?(?:\s?(?:°.{0,20}|[±*†‡]\s?[\d.,]*|\(\w{1,3}\)|'\s?\d*\"?))?|\d{1,2}h\d\d|[='\"]{1,2}[-+]?\d[\d.,]*[\"']?"
+    r"|(?:ca|approx|about|etwa|env)[. ]\s?\d[\d.,]*"
 )
-"""What a person may take for a number, or for how long something took: a fraction, a range, a unit without a blank."""
+"""What a person may take for a number, or for how long something took: a fraction, a range, a unit without a blank, degrees, a footnote's
+mark, one that a spreadsheet was to leave alone; numbers in two ways of writing, or in other digits.
+"""
 
 _NEARLY_MOMENT = re.compile(
     r"(?:\d{4}([-/.])\d{1,2}\1\d{1,2}|\d{1,2}([-/.])\d{1,2}\2\d{4}|\d{8}T\d{4,6}"
@@ -89,6 +96,9 @@ _NEARLY_MOMENT = re.compile(
 _OPEN_ENDED = re.compile(rf"\d+[{SPACES}]*[-−–+]")
 OPEN_ENDS = 0.95
 """Where so large a share of values are whole numbers with a minus behind them (or a plus, at the end of such bands), they are labels."""
+
+_FOR_NULL = re.compile(r"-(9+|8{2,}|7{2,})")
+"""What many write where there is no number, and no number is below zero."""
 
 _NO_NUMBER = re.compile(r"[^\d]{0,30}[^\W\d_][^\d]{0,30}")
 
@@ -146,8 +156,8 @@ _NUMBERS = ("number", "integer")
 _BARE = {form: form[1:-5] for form in ("1234,5", "1,234.5", "1.234,5", "1 234,5", "1 234.5", "1'234.5", "1'234,5")}
 """Ways of writing numbers without a unit, and their sign for thousands."""
 
-_PARTED = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:(?:\.\d{3})+,\d+|(?:\.\d{3}){2,})(?![\d.,])")
-"""What nobody writes but who parts thousands by points: ``15.900,00``, ``1.000.000``."""
+_PARTED = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:(?:\.\d{3})+,(?:\d+|[-–])|(?:\.\d{3}){2,})(?![\d.,])")
+"""What nobody writes but who parts thousands by points: ``15.900,00``, ``15.900,-``, ``1.000.000``."""
 
 _GERMAN = {"decimal": ",", "thousands": "."}
 
@@ -224,8 +234,10 @@ def described(columns: Mapping[str, ColumnProfile], target: str) -> dict[str, De
             why = _no_feature(column, one, place) or ("" if name.strip() else "it has no name: give it one")
             if not why and twin != name:
                 why = f"equal to '{twin}' in every row"
-            one = _noted(one, ONE_OR_NONE if not why and _distinct(column, one) == 1 and not _is_constant(column, one) else "")
+            if not why and _distinct(column, one) == 1 and not _is_constant(column, one):
+                one = _noted(_as_mark(column, one), ONE_OR_NONE)
             one = _with(one, left_out=one.left_out or why)
+            one = _noted(one, "" if one.left_out else _once_each(column, one))
         made[name] = one
     return made
 
@@ -251,7 +263,16 @@ def task_of(column: ColumnProfile, one: Described) -> tuple[str, Described]:
         raise PipelineError(
             f"--target {one.name}: holds {distinct:,} different texts in {there:,} rows: name a column of numbers or of classes"
         )
+    one = _noted(one, _class_of_a_row(column, one, distinct))
     return ("binary" if distinct <= 2 else "multiclass"), _with(one, kind="boolean" if one.kind == "boolean" else "category", left_out="")
+
+
+def _class_of_a_row(column: ColumnProfile, one: Described, distinct: int) -> str:
+    """What to say of the only class that a single row has: it may be a remark, a unit or a type below the header."""
+    counts = {text: count for text, count in (column.few or {}).items() if text not in dict(one.nothing)}
+    alone = [text for text, count in counts.items() if count == 1]
+    is_odd = one.kind == "category" and distinct > 2 and len(alone) == 1
+    return f"'{alone[0][:20]}' is a class of one row: mend it if it is none" if is_odd else ""
 
 
 def _counts_as_classes(column: ColumnProfile, one: Described, distinct: int, there: int) -> bool:
@@ -511,6 +532,7 @@ def _number(column: ColumnProfile) -> Described | None:
     kind: Kind = "integer" if column.whole and not column.pointed and widest <= LARGEST_INTEGER else "number"
     notes = [_taken_for_null(words)]
     notes += [_may_be_moments(column)] if kind == "integer" else []
+    notes += [_may_be_null(column, nothing)]
     odd = rest + column.beyond + column.infinite
     note = "; ".join(filter(None, (*notes, _set_aside(column, odd))))
     return Described(column.name, kind, nothing=nothing, here_alone=frozenset(dict(words)), note=note, odd=odd)
@@ -551,10 +573,32 @@ def _may_be_moments(column: ColumnProfile) -> str:
             return f"if these are {what}, write kind: datetime, format: '{dated}'"
     if (form := _epoch(column)) is not None:
         return f"if these are {_EPOCHS[form][1]} since 1970, write kind: datetime, format: '{form}'"
+    if finer := _finer_than_milliseconds(column):
+        return finer
     least, most = SPREADSHEET_DAYS
     is_named = bool(_name_words(column.name) & (_MOMENT | {"day", "tag"}))
     is_counted = is_named and least <= column.low <= column.high <= most
     return "if these are days as a spreadsheet counts them, write them as dates" if is_counted else ""
+
+
+def _finer_than_milliseconds(column: ColumnProfile) -> str:
+    """What to say of numbers that may be micro- or nanoseconds since 1970 by their name and range, for which there is no format."""
+    low, high = EPOCHS_WITHIN
+    for unit, what in ((1e6, "microseconds"), (1e9, "nanoseconds")):
+        if column.numbers and low * unit <= column.low <= column.high <= high * unit and _name_words(column.name) & _MOMENT:
+            return f"if these are {what} since 1970, write them as milliseconds, with kind: datetime, format: '%Q'"
+    return ""
+
+
+def _may_be_null(column: ColumnProfile, nothing: tuple[tuple[str, int], ...]) -> str:
+    """What to say of the only number below zero, where it is one that many write for null: -999, or -1 among many."""
+    low = f"{column.low:.0f}"
+    is_alone = column.held == "text" and column.below == {column.low}
+    if not is_alone or not (_FOR_NULL.fullmatch(low) or (low == "-1" and column.distinct > FEW_CLASSES)):
+        return ""
+    spelled = next((text for text in column.bare if number_of(text) == column.low), low)
+    words = list(dict.fromkeys(("", *dict(nothing), spelled)))
+    return f"{spelled} is its only number below zero: if it stands for null, write null_values: {words}"
 
 
 def _is_written(number: float, form: str) -> bool:
@@ -660,7 +704,13 @@ def _written_number(column: ColumnProfile) -> Described | None:
     form = (grouped or forms)[0]
     odd = there - column.forms[form]
     aside = _set_aside(column, odd, words, lambda text: number_of(text, form))
-    told = (_read_otherwise(column, form), _told_by_few(column, form, counts, there), _taken_for_null(words), aside)
+    told = (
+        _read_otherwise(column, form),
+        _told_by_few(column, form, counts, there),
+        _shares_beside(column, form),
+        _taken_for_null(words),
+        aside,
+    )
     note = "; ".join(filter(None, told))
     other = next((one for one in forms if "1234,5" in one), None) if grouped else None
     here_alone = frozenset(dict(words))
@@ -677,6 +727,14 @@ def _told_by_few(column: ColumnProfile, form: str, counts: Mapping[str, int], th
                 why = f"as {few:,} value{'' if few == 1 else 's'} can be read in no other way"
                 return f"'{text}' is read as {number_of(text, form):g}, {why}: if that is a slip, write format: '{rival}'"
     return ""
+
+
+def _shares_beside(column: ColumnProfile, form: str) -> str:
+    """What to say of percentages beside plain numbers that may be shares, as where a sheet shows 0.12 as 12 %; empty if there are none."""
+    text = _shortest(text for text in column.odd if text.endswith("%") and (number_of(text, form) or 0) > 1)
+    if not text or not 0 <= column.low <= column.high <= 1 or column.whole:
+        return ""
+    return f"'{text}' is read as {number_of(text, form):g} and {column.high:g} as {column.high:g}: if that is a share, write all in one way"
 
 
 def _read_otherwise(column: ColumnProfile, form: str) -> str:
@@ -747,12 +805,12 @@ def _text(column: ColumnProfile) -> Described:
     if "NA" in few and _country_codes(set(few) - {"NA"}):
         values.add("NA")
     nothing = tuple((word, few[word]) for word in MARKERS if word in few and word in _NULL_EVERYWHERE and word not in values)
-    values |= {word for word in (*NULL_WORDS, *NANS) if word in few and word not in dict(nothing)}
+    values |= {word for word in MARKERS if word in few and word not in dict(nothing)}
     distinct = column.distinct - len(nothing)
     there = column.there - sum(count for _, count in nothing)
     free = distinct > FEW_CATEGORIES and (column.words >= WORDS or distinct * 2 > there)
     texts = [text for text in column.bare if text not in MARKERS]
-    note = _nearly_moments(texts) or _nearly_numbers(texts) or _mostly_numbers(column, there)
+    note = _finer_than_milliseconds(column) or _nearly_moments(texts) or _mostly_numbers(column, there) or _nearly_numbers(texts)
     return Described(column.name, "text" if free else "category", nothing=nothing, values=frozenset(values), note=note)
 
 
@@ -761,7 +819,9 @@ def _nearly_moments(texts: list[str]) -> str:
     near = [text for text in texts if _NEARLY_MOMENT.fullmatch(text)]
     if len(near) < max(2, 0.9 * len(texts)):
         return ""
-    remedy = "write them as 2024-01-31, or kind: datetime with a format that reads them"
+    # No format has another language's months, a zone's name or an ordinal.
+    is_worded = re.search(r"[^\W\d_]{2}", _shortest(near)) is not None
+    remedy = "write them as 2024-01-31" + ("" if is_worded else ", or kind: datetime with a format that reads them")
     return f"values such as '{_shortest(near)[:30]}' are read as text, not as moments: {remedy}"
 
 
@@ -844,6 +904,21 @@ def _no_feature(column: ColumnProfile, one: Described, place: int) -> str:
 def _is_constant(column: ColumnProfile, one: Described) -> bool:
     """Whether a column has the same value in nearly every row; one of a value and of nulls says which rows have it."""
     return _distinct(column, one) <= 1 and _there(column, one) >= MISSING * column.rows
+
+
+def _as_mark(column: ColumnProfile, one: Described) -> Described:
+    """A column of one number or truth and of nulls, as a category: estimators that fill in what is missing would see a constant."""
+    is_spelled_once = len(set(column.few or ()) - set(dict(one.nothing))) == 1
+    return _with(one, kind="category", format=None) if is_spelled_once and one.kind in (*_NUMBERS, "boolean") else one
+
+
+def _once_each(column: ColumnProfile, one: Described) -> str:
+    """What to say of names of which each stands once, far between: so are merged cells written. Measures and remarks are so anyway."""
+    there = _there(column, one)
+    is_name = one.kind == "category" and column.words < WORDS
+    if not is_name or not 2 <= there < MERGED * column.rows or _distinct(column, one) < there:
+        return ""
+    return f"each value stands once, and {column.rows - there:,} rows have none: where cells were merged, fill them down"
 
 
 def names_things(name: str) -> bool:

@@ -41,26 +41,29 @@ SKETCH = 1 << 16
 
 SHEET_ERRORS = ("#N/A", "#DIV/0!", "#VALUE!", "#REF!", "#NAME?", "#NUM!", "#NULL!")
 """What stands in a cell of a spreadsheet that could not be computed."""
-_WORDS = "NA NaN nan null NULL None N/A n/a <NA> na NaT \\N ? - -- . nil Null (null) <null> [NULL]"
+_WORDS = "NA NaN nan null NULL None N/A n/a <NA> na NaT \\N ? - -- – — . .. ... … : * nil Null (null) <null> [NULL]"
 NANS = ("NAN", "Nan", "-nan", "-NaN")
 """NaN as some programs write it: null where a number is due, whatever else it is."""
 ZERO_DATES = ("0000-00-00", "0000-00-00 00:00:00")
 """What MySQL writes where there is no moment."""
-MARKERS = ("", *_WORDS.split(), *SHEET_ERRORS, *NANS, *ZERO_DATES)
+NOT_STATED = ("n.a.", "N.A.", "n. a.", "k.A.", "k. A.", "k.A", "n/d", "N/D")
+"""Not available, keine Angabe, no data."""
+MARKERS = ("", *_WORDS.split(), *NOT_STATED, *SHEET_ERRORS, *NANS, *ZERO_DATES)
 """Texts that may stand for null, blanks alone among them; what else stands in a column says whether they do."""
 
 _DAYS = ("%d.%m.%Y", "%d/%m/%Y", "%m/%d/%Y", "%d-%m-%Y", "%m-%d-%Y", "%Y/%m/%d", "%Y.%m.%d")
 _SHORT = ("%d.%m.%y", "%d/%m/%y", "%m/%d/%y", "%d-%m-%y", "%m-%d-%y", "%d-%b-%y")
+_EAST = ("%Y年%m月%d日", "%Y년 %m월 %d일")
 _WORDY = ("%d %b %Y", "%d %B %Y", "%b %d, %Y", "%B %d, %Y", "%d-%b-%Y", "%b %d %Y", "%B %d %Y", "%d%b%Y", "%Y-%b-%d")
 _HOURS = ("", " %H:%M", " %H:%M:%S", " %H:%M:%S%.f", " %I:%M %p", " %I:%M:%S %p")
-_YEARLY = ("%Y-%m", "%Y/%m", "%YM%m", "%Y-%b", "%G-W%V", "%GW%V", "%Y-Q%q", "%YQ%q", "%Y Q%q", "%Y/Q%q")
+_YEARLY = ("%Y-%m", "%Y/%m", "%YM%m", "%Y-%b", "%G-W%V", "%GW%V", "%Y-Q%q", "%YQ%q", "%Y Q%q", "%Y/Q%q", "%Y年%m月")
 _QUARTERLY = ("Q%q %Y", "Q%q-%Y", "Q%q/%Y", "Q%q%Y", "%qQ%Y", "%qQ %Y", "%qQ%y")
 MONTH_FORMS: tuple[str, ...] = (*_YEARLY, "%m/%Y", "%m-%Y", "%b %Y", "%B %Y", "%b-%Y", "%B-%Y", "%b-%y", *_QUARTERLY)
 COMPACT_DAY = "%Y%m%d"
 _COMPACT = ("%Y%m%dT%H%M%SZ", "%Y%m%dT%H%M%S", "%Y%m%dT%H%M")
 _RARER = (*_COMPACT, "%Y-%m-%d %I:%M %p", "%Y-%m-%d %I:%M:%S %p", "%d/%b/%Y", "%d/%b/%Y:%H:%M:%S %z", "%d/%b/%Y:%H:%M:%S")
 """ISO 8601 without signs between, or with a half of the day, and as web servers log."""
-MOMENT_FORMS = (*(day + hour for day, hour in itertools.product((*_DAYS, *_WORDY, *_SHORT), _HOURS)), *_RARER)
+MOMENT_FORMS = (*(day + hour for day, hour in itertools.product((*_DAYS, *_EAST, *_WORDY, *_SHORT), _HOURS)), *_RARER)
 _LOGGED = ("%a %b %d %H:%M:%S %Y", "%a %b %d %H:%M:%S %z %Y", "%a, %d %b %Y %H:%M:%S %z", "%a, %d %b %Y %H:%M:%S GMT")
 """As clocks, letters and servers write them (RFC 5322, RFC 9110)."""
 WEEKDAY_FORMS: tuple[str, ...] = (
@@ -74,11 +77,11 @@ _SPACELESS = ((r"[\p{Han}\p{Hiragana}\p{Katakana}]", 2), (r"[\p{Thai}\p{Lao}\p{K
 
 _BY_POINTS = r"^[+-]?(?:[1-9][0-9]{0,2}\.[0-9]{3}|[0-9]{1,3})$"
 _ISO = r"^[0-9]{4}-[0-9]{1,2}-[0-9]{1,2}"
-_DATED = r"^[^\W_]{1,9}[./ -][^\W_]{1,9},?[./ -]+[0-9]{2,4}\b|^[0-9]{1,2}[A-Za-z]{3}[0-9]{4}|^[0-9]{8}T[0-9]"
+_DATED = r"^[^\W_]{1,9}[./ -][^\W_]{1,9},?[./ -]+[0-9]{2,4}\b|^[0-9]{1,2}[A-Za-z]{3}[0-9]{4}|^[0-9]{8}T[0-9]|^[0-9]{4}[年년]"
 _WEEKDAY = r"^(?i:mon|tue|wed|thu|fri|sat|sun)[a-z]{0,6},? "
 _YEAR = "(?:1[89]|2[01])[0-9]{2}"
 _MONTHLY = (
-    rf"^(?:{_YEAR}(?:[-/][0-9]{{1,2}}|-[A-Za-z]{{3,9}}|-?W[0-9]{{2}}|M[0-9]{{2}}|[-/ ]?Q[1-4])|[0-9]{{1,2}}[-/]{_YEAR}"
+    rf"^(?:{_YEAR}(?:[-/][0-9]{{1,2}}|-[A-Za-z]{{3,9}}|-?W[0-9]{{2}}|M[0-9]{{2}}|年[0-9]{{1,2}}月|[-/ ]?Q[1-4])|[0-9]{{1,2}}[-/]{_YEAR}"
     rf"|[A-Za-z]{{3,9}}[ -]{_YEAR}|[A-Za-z]{{3}}-[0-9]{{2}}|Q[1-4][-/ ]?{_YEAR}|[1-4]Q(?: ?{_YEAR}|[0-9]{{2}}))$"
 )
 """What is no part number: 4711-12."""
@@ -87,12 +90,14 @@ _CODES = (
     "AED|ARS|AUD|BRL|CAD|CHF|CLP|CNY|COP|CZK|DKK|EGP|EUR|GBP|HKD|HUF|IDR|ILS|INR|JPY|KRW|MXN|MYR|NGN|NOK|NZD|PHP|PKR|PLN|RMB|RON|RUB|SAR|"
     "SEK|SGD|THB|TRY|TWD|UAH|USD|VND|ZAR"
 )
-UNITS = rf"(?:[$€£¥₹₽₩₺₪₫฿₴₦₱]|(?:US|CA|AU|NZ|HK|NT|MX|[ARSC])\$|{_CODES}|Rs\.?|kr\.?|zł|Kč|Ft|lei|元|円|원)"
+UNITS = rf"(?:[$€£¥₹₽₩₺₪₫฿₴₦₱]|(?:US|CA|AU|NZ|HK|NT|MX|[ARSC])\$|{_CODES}|Rs\.?|kr\.?|S?Fr\.?|zł|Kč|Ft|lei|元|円|원)"
 _BLANK = f"[{SPACES}]"
 _DIGITS = f"(?P<digits>[0-9.,'’{SPACES}]*[0-9])(?:[eE][+-]?[0-9]+)?"
+_PER = r"/[^\W\d_]{1,6}[²³]?"
+"""As in km/h, mg/dl, €/m²."""
 _BEFORE = f"(?P<before>{UNITS}|[{BOUNDS}]=?)?{_BLANK}?[+-]?"
 _GLUED = "(?:[kcmµ]?[gml]|lbs?|oz|ft|in|mi|[kMGT]?[BW]|hrs?|h|min|m?s|px|x|[kKM])"
-_AFTER = rf"(?P<after>{_BLANK}?(?:%|‰|\+|{UNITS}|{_GLUED}[²³]?)|{_BLANK}[^\W\d_]{{1,6}}[²³]?|{_BLANK}?°[CF]?)?"
+_AFTER = rf"(?P<after>{_BLANK}?(?:%|‰|\+|(?:{UNITS}|{_GLUED}[²³]?)(?:{_PER})?)|{_BLANK}[^\W\d_]{{1,6}}[²³]?(?:{_PER})?|{_BLANK}?°[CF]?)?"
 _AMOUNT = re.compile(f"[+-]?{_BEFORE}{_DIGITS}{_AFTER}")
 _SPELLINGS = ("1234.5", "1234,5", "1,234.5", "1.234,5", "1 234,5", "1 234.5", "1'234.5", "1'234,5")
 
@@ -114,6 +119,8 @@ class ColumnProfile:
     odd_rows: int = 0
     low: float = float("inf")
     high: float = float("-inf")
+    below: set[float] = field(default_factory=set)
+    """Numbers below zero, two of them at most."""
     whole: bool = True
     """Whether every number is whole."""
     pointed: bool = False
@@ -334,6 +341,8 @@ class ColumnProfile:
         self.numbers += len(numbers) if counts is None else int(counts.sum())
         low, high = float(numbers.min()), float(numbers.max())  # type: ignore[arg-type]  # numbers, at least one
         self.low, self.high = min(self.low, low), max(self.high, high)
+        if low < 0 and len(self.below) < 2:
+            self.below |= {low, float(numbers.filter(numbers < 0).max())}  # type: ignore[arg-type]  # of numbers
         if max(-low, high) > LARGEST:
             self.infinite += _weight(numbers.is_infinite(), counts)
             self.beyond += _weight((numbers.abs() > LARGEST) & numbers.is_finite(), counts)
@@ -400,6 +409,8 @@ def number_forms(sample: list[str], *, beside_plain: bool = False) -> list[str]:
     units = [{unit.strip(BLANKS).rstrip(".") for unit in found} - {""} for found in (before, after)]
     if not amounts or max(map(len, units)) > 1:
         return []
+    if "Uhr" in units[1]:
+        return []  # 8.17 Uhr is 8:17
     if ("" in after or beside_plain) and any(re.fullmatch(rf"{_GLUED}[²³]?", unit) for unit in after):
         return []  # 12m beside 12 may be another thing
     marked = any(not match["digits"].isdigit() for match in amounts)

@@ -7,6 +7,7 @@ import csv
 import importlib.metadata
 import io
 import lzma
+import re
 import zipfile
 import zlib
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -40,12 +41,20 @@ _UNREADABLE = (OSError, ValueError, EOFError, RuntimeError, zlib.error, lzma.LZM
 COMMENTED = "comment as wide as a row"
 """Why a row is set aside that begins with the sign of comments and may be none."""
 
+RULE = "a line between the header and the rows"
+"""Why a row is set aside that holds dashes alone, as SQL Server and Markdown write below a header."""
+
+HEADER_AGAIN = "the header again"
+"""Why a row is set aside that holds the columns' names, as where several files were put together as they were."""
+
 BLOCK_MB = 4
 """So much of a file of JSON is looked at at a time for columns that hold lists."""
 
 NESTED = "each value holds several: store one value a cell"
 BYTES = "bytes are no number, text or truth value"
 UNKNOWN = "its type is no number, text, time or truth value: store it as one of them"
+
+_DASHES = re.compile(":?-{2,}:?")
 
 ROWS = 65_536
 """Rows of a typed table that are read at a time."""
@@ -164,6 +173,7 @@ def read_file(path: Path, source: Source, chunk_mb: int, used: Collection[str] |
             chunks = _parquet_chunks(path, used)
         elif form == "excel":
             chunks = _slices([excel_table(path, source)])
+            chunks = (_without_headers(chunk, chunk.frame.columns, path, source) for chunk in chunks) if source.header else chunks
         elif form == "json":
             chunks = _slices(json_tables(path, used, chunk_mb << 20))
         else:
@@ -391,13 +401,48 @@ def _csv_chunks(path: Path, source: Source, chunk_mb: int) -> Iterator[Chunk]:
             row += frame.height + len(aside)
             if frame.height:
                 last = "".join(value or "" for value in frame.row(-1))
-            yield Chunk(frame, numbers, aside)
+            chunk = Chunk(frame, numbers, aside)
+            yield _without_headers(_without_rule(chunk, path, dialect), there, path, source) if dialect.header else chunk
         last = misshapen[-1].content if misshapen else last
         if "\n" in last and _quotes(path, dialect) % 2:
             raise ValueError(f"a quote opened near {last.strip()[:30]!r} is never closed: close it")
         aside = misshapen + comments.numbered(row + len(misshapen))
         if aside or comments.count:
             yield Chunk(pl.DataFrame(schema=dict.fromkeys(names, pl.String)), pl.Series(dtype=pl.Int64), aside, comments.notes)
+
+
+def _without_rule(chunk: Chunk, path: Path, dialect: Dialect) -> Chunk:
+    """A chunk without a table's first row if each cell of it that holds anything holds dashes, and several do; it is set aside."""
+    if not chunk.frame.height or chunk.row_numbers[0] != 1:
+        return chunk
+    cells = [cell or "" for cell in chunk.frame.row(0)]
+    held = [cell.strip(BLANKS) for cell in cells if cell.strip(BLANKS)]
+    if len(held) < 2 or not all(map(_DASHES.fullmatch, held)):
+        return chunk
+    aside = [Broken(1, RULE, RULE, dialect.delimiter.join(cells)), *chunk.broken]
+    return Chunk(chunk.frame[1:], chunk.row_numbers[1:], aside, (*chunk.notes, f"{path.name}: {RULE} is set aside"))
+
+
+def _without_headers(chunk: Chunk, header: Sequence[str], path: Path, source: Source) -> Chunk:
+    """A chunk without the rows that are the header again, which are set aside; in a single column any value may be as its name is."""
+    import polars as pl
+
+    # A name that is a word for null, or none, was read as null.
+    cells = {
+        name: None if not cell.strip() or cell in source.null_values else cell
+        for name, cell in zip(chunk.frame.columns, header, strict=True)
+    }
+    named = [name for name, cell in cells.items() if cell is not None]
+    if len(named) < 2 or set(chunk.frame.dtypes) != {pl.String} or not (chunk.frame[named[0]] == cells[named[0]]).any():
+        return chunk
+    again = chunk.frame.select(pl.all_horizontal(pl.col(name).eq_missing(pl.lit(cell)) for name, cell in cells.items())).to_series()
+    if not again.any():
+        return chunk
+    text = source.delimiter.join(header)
+    aside = [Broken(row, HEADER_AGAIN, HEADER_AGAIN, text) for row in chunk.row_numbers.filter(again)]
+    note = f"{path.name}: a row that is the header again is set aside"
+    kept, broken = chunk.frame.filter(~again), sorted([*chunk.broken, *aside], key=lambda row: row.row)
+    return Chunk(kept, chunk.row_numbers.filter(~again), broken, (*chunk.notes, note))
 
 
 class _LeftOut:
