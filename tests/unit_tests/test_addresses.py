@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import traceback
+from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
@@ -9,10 +11,20 @@ import pytest
 from pydantic import ValidationError
 
 from mlops_pipeline.config.addresses import for_psycopg, is_postgresql
+from mlops_pipeline.config.dataset import Source
 from mlops_pipeline.config.monitoring import WatchStateSettings
 from mlops_pipeline.config.serving import Record, Release, load_serving
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.events import Event, StageSkipped, kept
+from mlops_pipeline.features.store import StateStore
+from mlops_pipeline.layout import StatePlace
+from mlops_pipeline.records.postgresql import PostgreSQLTable, recorded_table
+from mlops_pipeline.records.query import Filter
+from mlops_pipeline.records.store import StoreError
+from mlops_pipeline.registry.lock import connected
+from mlops_pipeline.registry.reader import RegistryUnreachable, stored_versions
 from mlops_pipeline.release.table import Table
+from mlops_pipeline.tables.database import tables_of
 from tests.unit_tests.workshop import assert_one_line
 
 
@@ -57,3 +69,46 @@ def test_an_address_that_lies_in_a_file_takes_the_key_s_place(section: str, tmp_
     file.unlink()
     with pytest.raises(PipelineError, match=rf"{section}\.{filed} = 'there': there is no such file: put the address there"):
         load_serving(path)
+
+
+ASKED: dict[str, Callable[[str], object]] = {
+    "record.uri": lambda address: PostgreSQLTable(address, 0, "0" * 32).open(),
+    "record.uri, read": lambda address: recorded_table(address, Filter()).__enter__(),
+    "release.uri": Table,
+    "features.state": lambda address: StateStore(StatePlace(Path(), address, "shops")).version(),
+    "dataset.source.uri": lambda _: list(tables_of(Source(sql="select 1", uri="${SHOP}"), Path())),
+    "registry.uri": lambda address: stored_versions(address, "small"),
+    "tracking.uri": connected,
+}
+"""By the key where an address stands, what asks there."""
+
+
+READ = ("sesame", "sesame?zz", "zz:sesame")
+"""Passwords that the library reads as they are meant."""
+
+
+@pytest.mark.parametrize("key", ASKED)
+@pytest.mark.parametrize("password", [*READ, "sesame@zz", "zz@sesame", "sesame%zz", "sesame zz", "sesame/zz", "12/sesame"])
+def test_no_part_of_a_password_is_told_wherever_an_address_stands(
+    key: str, password: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free_port: int
+) -> None:
+    """One that is taken from the environment comes as it is, and the library reads a sign that is not encoded in its own way."""
+    address = f"postgresql://anna:{password}@127.0.0.1:{free_port}/db"
+    monkeypatch.setenv("SHOP", address)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises((PipelineError, StoreError)) as caught:
+        ASKED[key](address)
+    assert str(caught.value).startswith(key.partition(",")[0])
+    assert "\n" not in str(caught.value)
+    said = "".join(traceback.format_exception(caught.value))
+    assert not [word for word in ("sesame", "zz", "anna") if word in said]
+    assert ("PostgreSQL does not answer at its host and port" if password in READ else "percent-encode the password") in str(caught.value)
+    assert key != "registry.uri" or isinstance(caught.value, RegistryUnreachable)
+
+
+def test_nor_where_an_event_is_kept(tmp_path: Path) -> None:
+    heard: list[Event] = []
+    tell = kept(tmp_path / "events.jsonl", "postgresql://anna:zz@sesame@127.0.0.1/db", heard.append)
+    tell(StageSkipped(pipeline="small", stage="split"))
+    assert len(heard) == 2
+    assert not [event for event in heard if "sesame" in repr(event) or "zz" in repr(event)]

@@ -52,4 +52,4 @@ CREATE TABLE IF NOT EXISTS mlops_monitor_shown (name TEXT PRIMARY KEY, made {rea
 
 def opened(file: Path, uri: str | None) -> Database:
     """The watch's database in a file, made if it is missing, or at PostgreSQL's address. Raises :class:`PipelineError`."""
-    return database.opened(file, uri, database.Tables(TABLES, VERSION, "a watch"))
+    return database.opened(file, uri, database.Tables(TABLES, VERSION, "a watch", "state"))
