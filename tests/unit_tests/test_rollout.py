@@ -259,7 +259,9 @@ def test_what_only_the_server_keeps_is_no_difference_and_containers_go_by_name()
     assert changes({"c": [1, 2]}, {"c": [1]}) == ["c[1]: removed 2"]
 
 
-@pytest.mark.parametrize("name", ["DB_PASSWORD", "api_token", "CLIENT_SECRET", "AWS_ACCESS_KEY_ID", "GOOGLE_CREDENTIALS", "Authorization"])
+@pytest.mark.parametrize(
+    "name", ["DB_PASSWORD", "DB_PWD", "api_token", "CLIENT_SECRET", "AWS_KEY_ID", "GOOGLE_CREDENTIALS", "Authorization"]
+)
 @pytest.mark.parametrize("twice", [False, True])
 def test_a_value_under_a_telling_name_is_in_no_difference(name: str, twice: bool) -> None:
     def container(*values: str) -> dict[str, Any]:

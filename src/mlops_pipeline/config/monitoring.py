@@ -17,7 +17,7 @@ from mlops_pipeline.config.dataset import Share
 from mlops_pipeline.config.moments import span_of
 from mlops_pipeline.config.pipeline import SpanText, Then, part_schema
 from mlops_pipeline.config.tree import Frozen, Name, read_yaml, shown, text_beside, tree_of
-from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.errors import PipelineError, is_secret_name
 
 
 def _of_the_calendar(text: str) -> str:
@@ -303,19 +303,18 @@ def shown_monitoring(settings: Monitoring) -> dict[str, Any]:
     return content
 
 
-SECRET_WORDS = ("url", "password", "token", "secret", "header", "auth", "credential", "key")
-"""In the name of a key whose value is not shown, of a part that is not loaded here, or does not say which are secrets."""
-
-
-def _told(settings: dict[str, Any], secret: Collection[str]) -> dict[str, Any]:
+def _told(value: Any, secret: Collection[str] = ()) -> Any:
     """A channel's own settings, with a sign instead of each secret; the names of files are none."""
-    made = {}
-    for key, value in settings.items():
-        if not key.endswith("_file") and (key in secret or any(word in key.lower() for word in SECRET_WORDS)):
-            made[key] = _hidden_whole(value)
-        else:
-            made[key] = _told(value, ()) if isinstance(value, dict) else value
-    return made
+    if isinstance(value, list):
+        return [_told(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    return {key: _hidden_whole(each) if key in secret or _may_be_secret(str(key)) else _told(each) for key, each in value.items()}
+
+
+def _may_be_secret(key: str) -> bool:
+    """Of a part that is not loaded here, or does not say which are secrets."""
+    return not key.endswith("_file") and (is_secret_name(key) or any(word in key.lower() for word in ("url", "header")))
 
 
 def _hidden_whole(value: Any) -> Any:
