@@ -25,6 +25,14 @@ def test_a_span_lies_before_a_moment(span: str, moment: str, before: str) -> Non
     assert shown_moment(span_of(span).before(moment_of(moment))) == before
 
 
+def test_one_lies_after_a_moment_by_the_same_rule() -> None:
+    for span, after in (("1mo", "2013-02-28"), ("13mo", "2014-02-28"), ("1y", "2014-01-31"), ("2w", "2013-02-14")):
+        assert shown_moment(span_of(span).after(moment_of("2013-01-31"))) == after
+    for span in ("9999y", "999999d"):
+        with pytest.raises(ValueError, match=f"{span} after 9000-01-01 is after the year 9999"):
+            span_of(span).after(moment_of("9000-01-01"))
+
+
 @pytest.mark.parametrize("text", ["", "31", "d", "0d", "-3d", "1m", "1.5d", "31 days", "d31", "1M"])
 def test_what_is_no_span_is_told_how_to_write_one(text: str) -> None:
     with pytest.raises(ValueError, match=r"31d, 4w, 1mo \(months\), 2y, 12h or 90min"):
