@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Self, get_origin
 from pydantic import AfterValidator, AwareDatetime, Field, model_validator
 
 from mlops_pipeline import plugins
-from mlops_pipeline.config.addresses import check_one_address, filled, is_postgresql
+from mlops_pipeline.config.addresses import address_beside, check_one_address, filled, is_postgresql
 from mlops_pipeline.config.dataset import Share
 from mlops_pipeline.config.moments import span_of
 from mlops_pipeline.config.pipeline import SpanText, Then, part_schema
@@ -39,7 +39,7 @@ class WatchStateSettings(Frozen):
     """Where windows, labels, alerts and what is to be delivered are kept."""
 
     file: str = Field("data/monitoring/state.sqlite", description="a SQLite file; relative to the pipeline's root")
-    uri: str | None = Field(None, description="postgresql://… instead of the file")
+    uri: str | None = Field(None, description="postgresql://… instead of the file; ${NAME} in it is taken from the environment")
     uri_file: str | None = Field(None, description="a file that holds this address, so that no password stands here; relative to this file")
 
     @model_validator(mode="after")
@@ -225,10 +225,8 @@ def load_monitoring(path: Path | None) -> Monitoring:
         return Monitoring()
     settings = tree_of(Monitoring, read_yaml(path, "start from configs/monitoring_config.yaml"), str(path))
     if settings.state.uri_file is not None:
-        uri = _filed(path, "state.uri_file", settings.state.uri_file)
-        if not is_postgresql(uri):
-            raise PipelineError(f"{path}: state.uri_file = '{settings.state.uri_file}': holds no address: put postgresql://… there")
-        settings = settings.model_copy(update={"state": settings.state.model_copy(update={"uri": uri})})
+        uri = address_beside(path, "state.uri_file", settings.state.uri_file, is_postgresql, "postgresql://…")
+        settings = settings.model_copy(update={"state": settings.state.model_copy(update={"uri": uri, "uri_file": None})})
     return settings
 
 
