@@ -4,32 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_origin
 
-from pydantic import AfterValidator, AwareDatetime, Field, model_validator
+from pydantic import AwareDatetime, Field, model_validator
 
 from mlops_pipeline import plugins
 from mlops_pipeline.config.addresses import address_beside, check_one_address, filled, is_postgresql
 from mlops_pipeline.config.dataset import Share
-from mlops_pipeline.config.moments import span_of
-from mlops_pipeline.config.pipeline import SpanText, Then, part_schema
+from mlops_pipeline.config.pipeline import PastSpan, Then, part_schema
 from mlops_pipeline.config.tree import Frozen, Name, read_yaml, shown, text_beside, tree_of
 from mlops_pipeline.errors import PipelineError, is_secret_name
-
-
-def _of_the_calendar(text: str) -> str:
-    try:
-        span_of(text).before(datetime(2000, 1, 1))  # in no zone
-    except ValueError:
-        raise ValueError(f"{text} is longer than the calendar reaches back: write 1000y for always") from None
-    return text
-
-
-PastSpan = Annotated[SpanText, AfterValidator(_of_the_calendar)]
-"""A span that lies before any moment of ours."""
 
 Severity = Literal["info", "warning", "critical"]
 SEVERITIES: tuple[Severity, ...] = ("info", "warning", "critical")

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field, model_validator
 from mlops_pipeline import plugins
 from mlops_pipeline.config.addresses import address_beside, check_one_address, is_postgresql
 from mlops_pipeline.config.keys import DIGEST, KEYS_REMEDY, Key, ambiguous, check_models, keys_in
-from mlops_pipeline.config.pipeline import PIPELINE_KEYS, SpanText, part_schema, project_of
+from mlops_pipeline.config.pipeline import PIPELINE_KEYS, PastSpan, part_schema, project_of
 from mlops_pipeline.config.tree import Frozen, Name, read_yaml, shown, text_beside, tree_of
 from mlops_pipeline.errors import PipelineError
 
@@ -200,7 +200,7 @@ class FeatureSettings(Frozen):
     )
     state_file: str | None = Field(None, description="a file that holds PostgreSQL's address instead; relative to this file")
     name: str | None = Field(None, description="which of PostgreSQL's states; default: the pipeline's name, or the registered model's")
-    max_age: SpanText | None = Field(None, description="how old the state may be: 1d, 12h; default: any age")
+    max_age: PastSpan | None = Field(None, description="how old the state may be: 1d, 12h; default: any age")
     policy: Literal["warn", "null", "refuse"] = Field(
         "warn",
         description="with an older state: warn: answer and say so; null: what comes from it is null; refuse: 503 for raw rows",
