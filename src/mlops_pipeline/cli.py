@@ -527,6 +527,7 @@ def init(
 
     from mlops_pipeline.config.dataset import given_of_source
     from mlops_pipeline.config.finding import PIPELINE, option_for, project_here
+    from mlops_pipeline.files import write_text
     from mlops_pipeline.scaffold import SCHEMA_LINE, name_from, starter
     from mlops_pipeline.tables.columns import as_table
     from mlops_pipeline.tables.database import queried
@@ -540,9 +541,8 @@ def init(
     name = name_from(project.name) if output is None else None
     with nullcontext(source) if source is not None else queried(keys, project) as table:
         made = starter(table, target, place, name=name, given=keys)
-    place.parent.mkdir(parents=True, exist_ok=True)
     head = f"{SCHEMA_LINE}\n" if place.with_name("training_config.schema.json").is_file() else ""
-    place.write_text(head + made.text, encoding="utf-8")
+    write_text(place, head + made.text)
     console = terminal.opened()
     console.print(as_table(made.columns))
     console.print(made.split)
