@@ -118,7 +118,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _end_with(error: str) -> NoReturn:
     from mlops_pipeline.errors import without_secrets
 
-    print(f"error: {without_secrets(error)}", file=sys.stderr)
+    print(f"error: {terminal.steady(without_secrets(error))}", file=sys.stderr)
     sys.exit(2)
 
 
@@ -315,12 +315,13 @@ def deploy(
     force_conflicts: Annotated[bool, typer.Option("--force-conflicts", help="take over fields that others manage")] = False,
 ) -> None:
     """Apply the manifests to a Kubernetes cluster, wait for the rollout, and go back to the version before if it fails."""
-    from mlops_pipeline.rollout.cluster import connect, printable
+    from mlops_pipeline.pages import visible
+    from mlops_pipeline.rollout.cluster import connect
     from mlops_pipeline.rollout.deploy import Order, read_order
     from mlops_pipeline.rollout.deploy import deploy as roll_out
 
     def say(text: str) -> None:
-        print(printable(text), flush=True)
+        print(visible(text), flush=True)
 
     order = Order(manifests, image, dry_run, force_conflicts, timeout)
     objects = read_order(order)

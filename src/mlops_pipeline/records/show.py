@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Unpack
 
 from mlops_pipeline.contract.task import PROBABILITY
+from mlops_pipeline.pages import visible
 from mlops_pipeline.records.encoding import BRIEF_TEXT
 from mlops_pipeline.records.query import Bounds
 from mlops_pipeline.records.reading import newest
@@ -114,4 +115,4 @@ def _plain(value: Any) -> str:
         return ""
     text = str(value)
     text = text if len(text) <= BRIEF_TEXT else f"{text[:BRIEF_TEXT]}…"
-    return escape("".join(letter if letter.isprintable() else "�" for letter in text))
+    return escape(visible(text))
