@@ -13,8 +13,8 @@ if importlib.util.find_spec("mlops_pipeline") is None:
 
 from mlops_pipeline import environment
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.events import AlertFired, AlertResolved, Event, kept_for
-from mlops_pipeline.lines import words
+from mlops_pipeline.events import kept_for
+from mlops_pipeline.lines import logged_to
 from mlops_pipeline.monitoring.job import run
 from mlops_pipeline.monitoring.shown import put_there
 from mlops_pipeline.monitoring.watched import watched
@@ -32,16 +32,9 @@ def monitoring_pipeline(config_path: str | None = None) -> dict[str, Any]:
 
     The run fails if a channel has not taken what it was told; what it has not taken goes out with the next.
     """
-    logger = get_run_logger()
-
-    def log(event: Event) -> None:
-        told = logger.warning if isinstance(event, AlertFired) and not isinstance(event, AlertResolved) else logger.info
-        if line := "".join(word.text for word in words(event)):
-            told("%s", " ".join(line.split()))
-
     watch = watched(Path(config_path) if config_path else None)
     with closing(watch.state()) as state:
-        done = run(watch, state, kept_for(watch.pipeline, watch.layout, log))
+        done = run(watch, state, kept_for(watch.pipeline, watch.layout, logged_to(get_run_logger())))
         put_there(watch, state)
     if done.problems:
         raise PipelineError("; ".join(f"channel '{name}': {why}" for name, why in done.problems.items()))

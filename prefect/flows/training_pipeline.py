@@ -24,11 +24,11 @@ from mlops_pipeline.config.moments import shown_moment
 from mlops_pipeline.config.pipeline import Settings, load_settings
 from mlops_pipeline.contract.evaluation import FILE
 from mlops_pipeline.errors import PipelineError, ServiceAway
-from mlops_pipeline.events import Event, Listener, Warned, kept_for
+from mlops_pipeline.events import kept_for
 from mlops_pipeline.files import read_json, replacing_folder, sha256_of_file, write_text
 from mlops_pipeline.inference.scorer import evaluation_at
 from mlops_pipeline.layout import Layout, find_project, layout_of
-from mlops_pipeline.lines import INDENT, words
+from mlops_pipeline.lines import INDENT, logged_to
 from mlops_pipeline.pipeline import runner
 from mlops_pipeline.pipeline.code_graph import source_files
 from mlops_pipeline.pipeline.definition import STAGES, stage_named
@@ -52,18 +52,6 @@ class LogLines(io.TextIOBase):
         for line in filter(str.strip, lines):
             self._logger.info("%s", line.rstrip().removeprefix(INDENT))
         return len(text)
-
-
-def logged_to(logger: Any) -> Listener:
-    """A listener that logs what happens, a warning as a warning."""
-
-    def log(event: Event) -> None:
-        if isinstance(event, Warned):
-            logger.warning("%s", event.text)
-        elif line := "".join(word.text for word in words(event)):
-            logger.info("%s", line.removeprefix(INDENT))
-
-    return log
 
 
 def is_worth_retrying(_task: Any, _run: Any, state: Any) -> bool:

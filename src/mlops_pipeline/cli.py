@@ -65,8 +65,24 @@ ServingConfig = Annotated[Path | None, typer.Option("--config", "-c", help="the 
 AsOf = Annotated[str | None, typer.Option(help="see no row at or after this moment (UTC); newest: all; default: as the last run was told")]
 TABLE = "a table (CSV and other text, Parquet, Excel, JSON; packed or not)"
 Raw = Annotated[bool, typer.Option("--raw", help="CSV: leave cells that a spreadsheet would run as a formula as they are")]
-Since = Annotated[datetime | None, typer.Option(help="from this moment on (UTC)")]
-Until = Annotated[datetime | None, typer.Option(help="before this moment (UTC)")]
+
+
+def _moment(option: str, help_text: str) -> Any:
+    """An option that takes a moment as settings and --as-of do; it is in UTC then, without a zone."""
+
+    def read(text: str) -> datetime:
+        from mlops_pipeline.config.moments import moment_of
+
+        try:
+            return moment_of(text)
+        except ValueError as error:
+            raise PipelineError(f"{option} {text}: {error}") from error
+
+    return typer.Option(option, parser=read, metavar="MOMENT", help=help_text)
+
+
+Since = Annotated[datetime | None, _moment("--since", "from this moment on (UTC)")]
+Until = Annotated[datetime | None, _moment("--until", "before this moment (UTC)")]
 AsJson = Annotated[bool, typer.Option("--json", help="print it for a program")]
 ModelName = Annotated[str | None, typer.Option("--model", help="only this name in the URL")]
 Version = Annotated[str | None, typer.Option(help="only this version")]
@@ -102,7 +118,7 @@ def main(arguments: list[str] | None = None) -> None:
 def _end_with(error: str) -> NoReturn:
     from mlops_pipeline.errors import without_secrets
 
-    print(f"error: {without_secrets(error)}", file=sys.stderr)
+    print(f"error: {terminal.steady(without_secrets(error))}", file=sys.stderr)
     sys.exit(2)
 
 
@@ -299,12 +315,13 @@ def deploy(
     force_conflicts: Annotated[bool, typer.Option("--force-conflicts", help="take over fields that others manage")] = False,
 ) -> None:
     """Apply the manifests to a Kubernetes cluster, wait for the rollout, and go back to the version before if it fails."""
-    from mlops_pipeline.rollout.cluster import connect, printable
+    from mlops_pipeline.pages import visible
+    from mlops_pipeline.rollout.cluster import connect
     from mlops_pipeline.rollout.deploy import Order, read_order
     from mlops_pipeline.rollout.deploy import deploy as roll_out
 
     def say(text: str) -> None:
-        print(printable(text), flush=True)
+        print(visible(text), flush=True)
 
     order = Order(manifests, image, dry_run, force_conflicts, timeout)
     objects = read_order(order)
@@ -318,7 +335,7 @@ def key(
         list[str] | None, typer.Option(help="what it is good for: predict, metrics, admin, labels, monitoring; default: predict")
     ] = None,
     model: Annotated[list[str] | None, typer.Option(help="a model that it may ask; default: all")] = None,
-    expires: Annotated[str | None, typer.Option(help="90d, 12h, 2w or a moment (UTC); default: never")] = None,
+    expires: Annotated[str | None, typer.Option(help="90d, 12h, 1y or a moment (UTC); default: never")] = None,
     rate: Annotated[float | None, typer.Option(min=0, help="requests a second; default: as many as come")] = None,
     rows: Annotated[float | None, typer.Option(min=0, help="rows a second; default: as many as come")] = None,
     file: Annotated[
@@ -350,7 +367,7 @@ def key(
 @app.command()
 def parts(
     config: Config = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print it for a program")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Say what estimators, encoders, metrics, checks, gate rules, formats, stores and channels there are, whose, which are used here."""
     from mlops_pipeline.config.finding import pipeline_here
@@ -511,6 +528,7 @@ def init(
 
     from mlops_pipeline.config.dataset import given_of_source
     from mlops_pipeline.config.finding import PIPELINE, option_for, project_here
+    from mlops_pipeline.files import write_text
     from mlops_pipeline.scaffold import SCHEMA_LINE, name_from, starter
     from mlops_pipeline.tables.columns import as_table
     from mlops_pipeline.tables.database import queried
@@ -524,9 +542,8 @@ def init(
     name = name_from(project.name) if output is None else None
     with nullcontext(source) if source is not None else queried(keys, project) as table:
         made = starter(table, target, place, name=name, given=keys)
-    place.parent.mkdir(parents=True, exist_ok=True)
     head = f"{SCHEMA_LINE}\n" if place.with_name("training_config.schema.json").is_file() else ""
-    place.write_text(head + made.text, encoding="utf-8")
+    write_text(place, head + made.text)
     console = terminal.opened()
     console.print(as_table(made.columns))
     console.print(made.split)
@@ -735,8 +752,8 @@ def export_records(
 def monitor_report(
     reference: Annotated[str | None, typer.Option(help=f"{TABLE}, or a period; default: the champion's training window")] = None,
     current: Annotated[str | None, typer.Option(help=f"{TABLE}, or a period of the table: 2013-10, 2013-10-01..2013-10-14")] = None,
-    since: Annotated[datetime | None, typer.Option("--from", help="instead of --current: the table's rows from this moment on")] = None,
-    until: Annotated[datetime | None, typer.Option(help="and before this moment")] = None,
+    since: Annotated[datetime | None, _moment("--from", "instead of --current: the table's rows from this moment on (UTC)")] = None,
+    until: Annotated[datetime | None, _moment("--until", "and before this moment (UTC)")] = None,
     output: Annotated[Path | None, typer.Option(help="folder for report.html and report.json; default: data/monitoring")] = None,
     target: Annotated[str | None, typer.Option(help="column with what came of it; default: the pipeline's, else target")] = None,
     prediction: Annotated[
@@ -806,10 +823,7 @@ def monitor_watch(
 
 
 @monitor.command("status")
-def monitor_status(
-    as_json: Annotated[bool, typer.Option("--json", help="print it for a program")] = False,
-    config: MonitoringConfig = None,
-) -> None:
+def monitor_status(as_json: AsJson = False, config: MonitoringConfig = None) -> None:
     """How the model does, in ten lines."""
     from mlops_pipeline.monitoring.face import show_status
 
@@ -897,7 +911,7 @@ def plan_experiment(
         typer.Option("--input", help="a table of what the metrics are today, a row for each unit or event; default: the record"),
     ] = None,
     per_day: Annotated[float | None, typer.Option(help="units a day; default: as many as the rows' times say")] = None,
-    since: Annotated[datetime | None, typer.Option(help="of the record: from this moment on (UTC); default: 30 days ago")] = None,
+    since: Annotated[datetime | None, _moment("--since", "of the record: from this moment on (UTC); default: 30 days ago")] = None,
     releases: Annotated[Path | None, typer.Option(help="of the record: the settings of releases; default: this project's")] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import make_own_file, make_own_folder
+from mlops_pipeline.postgresql import KEPT_OPEN, connect, described
 
 LOCKED_S = 30.0
 """How long a statement waits for another process that is writing."""
@@ -38,7 +39,7 @@ class Tables:
     """Of the statements: a file of an older one is given what it lacks, one of a newer one is refused."""
     what: str
     """In messages: a watch, a release."""
-    section: str = "state"
+    section: str
     """Of the settings, where the place is named."""
 
     def made(self, **types: str) -> list[str]:
@@ -166,17 +167,8 @@ class PostgreSQL:
     """Tables at an address, shared by several machines."""
 
     def __init__(self, address: str, tables: Tables) -> None:
-        from mlops_pipeline.records.postgresql import connect, described
-        from mlops_pipeline.records.store import StoreError
-
-        def told(error: Exception) -> str:
-            return described(address, error)
-
-        self._described = told
-        try:
-            self._connection = connect(address)
-        except StoreError as error:
-            raise PipelineError(str(error).replace("record.uri", f"{tables.section}.uri")) from None
+        self._address = address
+        self._connection = connect(address, f"{tables.section}.uri", application_name=f"mlops {tables.section}", **KEPT_OPEN)
         info = self._connection.info
         self.place = f"postgresql://{info.host}:{info.port}/{info.dbname}"
         self.ask(f"SET statement_timeout = {STATEMENT_MS}")
@@ -191,7 +183,7 @@ class PostgreSQL:
             cursor = self._connection.execute(statement.replace("?", "%s"), values or None)
             return cursor.fetchall() if cursor.description is not None else []
         except psycopg.Error as error:
-            raise PipelineError(self._described(error)) from error
+            raise PipelineError(described(self._address, error)) from error
 
     def many(self, statement: str, rows: Iterable[Sequence[Any]]) -> None:
         import psycopg
@@ -200,7 +192,7 @@ class PostgreSQL:
             with self._connection.cursor() as cursor:
                 cursor.executemany(statement.replace("?", "%s"), rows)
         except psycopg.Error as error:
-            raise PipelineError(self._described(error)) from error
+            raise PipelineError(described(self._address, error)) from error
 
     @contextmanager
     def writing(self, before: Callable[[], object] = nothing) -> Iterator[None]:
@@ -212,7 +204,7 @@ class PostgreSQL:
                 self._connection.execute("SELECT pg_advisory_xact_lock(7216450915)")
                 yield
         except psycopg.Error as error:
-            raise PipelineError(self._described(error)) from error
+            raise PipelineError(described(self._address, error)) from error
 
     def close(self) -> None:
         """Leave the server."""

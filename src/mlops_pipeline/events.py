@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
-from mlops_pipeline.config.addresses import for_psycopg
 from mlops_pipeline.config.pipeline import registry_uri
 from mlops_pipeline.errors import one_line, without_secrets
 from mlops_pipeline.files import sync
+from mlops_pipeline.postgresql import connect
 
 if TYPE_CHECKING:
     from mlops_pipeline.config.pipeline import Settings
@@ -49,7 +49,6 @@ CauseKind = Literal[
 WAIT_S = 2.0
 """How long a writer waits for another; one that was stopped in the middle must not hold up a promotion."""
 
-CONNECT_S = 5
 STATEMENT_MS = 5_000
 
 
@@ -456,14 +455,12 @@ class _Table:
     """The table in PostgreSQL: a connection an event, since there are few and a server waits months between them."""
 
     def __init__(self, uri: str) -> None:
-        self._address = for_psycopg(uri)
+        self._address = uri
         self._is_made = False
 
     def __call__(self, event: Event) -> None:
-        import psycopg
-
         line = without_nul(as_line(event).decode())
-        with psycopg.connect(self._address, connect_timeout=CONNECT_S, application_name="mlops events") as connection:
+        with connect(self._address, "registry.uri", application_name="mlops events") as connection:
             connection.execute(f"SET LOCAL statement_timeout = {STATEMENT_MS}")
             if not self._is_made:
                 connection.execute("SELECT pg_advisory_xact_lock(7216450914)")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime, time, timedelta
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from mlops_pipeline.events import (
     AlertFired,
@@ -113,3 +113,15 @@ def shown_on(console: Console) -> Listener:
             console.print(text_of(line))
 
     return show
+
+
+def logged_to(logger: Any) -> Listener:
+    """A listener that logs what happens: what wants looking at, a warning or an alert that fires, as a warning."""
+
+    def log(event: Event) -> None:
+        wants_a_look = isinstance(event, Warned | AlertFired) and not isinstance(event, AlertResolved)
+        said = event.text if isinstance(event, Warned) else "".join(word.text for word in words(event)).removeprefix(INDENT)
+        if said:
+            (logger.warning if wants_a_look else logger.info)("%s", said)
+
+    return log

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlops_pipeline import plugins
-from mlops_pipeline.config.addresses import is_or_holds_postgresql
+from mlops_pipeline.config.addresses import filled, is_or_holds_postgresql
 from mlops_pipeline.config.pipeline import Settings, load_settings, project_of, registry_uri, tracking_uri
 from mlops_pipeline.config.serving import RecordStore, Serving, is_folder, store_at
 from mlops_pipeline.errors import PipelineError
@@ -43,7 +43,7 @@ class Place:
 def place_of(settings: Serving, config: Path) -> Place:
     """Paths and addresses, with what the pipeline's own settings say as defaults."""
     given = settings.registry
-    stated = os.environ.get("MLFLOW_REGISTRY_URI") or os.environ.get("MLFLOW_TRACKING_URI") or given.uri
+    stated = os.environ.get("MLFLOW_REGISTRY_URI") or os.environ.get("MLFLOW_TRACKING_URI") or filled(given.uri or "", "registry.uri")
     if settings.pipeline is not None:
         path = config.parent / settings.pipeline
         pipeline: Settings | None
@@ -69,7 +69,7 @@ def place_of(settings: Serving, config: Path) -> Place:
         parts = replace(parts, plugins=tuple(dict.fromkeys((*parts.plugins, *settings.plugins))), origin=str(config))
     plugins.use(parts)
     record = settings.record
-    store = store_at(record.uri or str(base / record.folder), record.store, record.settings, str(config))
+    store = store_at(filled(record.uri or "", "record.uri") or str(base / record.folder), record.store, record.settings, str(config))
     return Place(
         registry,
         artifacts if artifacts.startswith("http") else "",
@@ -81,7 +81,7 @@ def place_of(settings: Serving, config: Path) -> Place:
         base,
         pipeline,
         _state_of(settings, base, name, state),
-        settings.release.uri or str(base / settings.release.file),
+        filled(settings.release.uri or "", "release.uri") or str(base / settings.release.file),
         parts,
     )
 

@@ -250,6 +250,7 @@ def test_a_secret_comes_from_a_file_or_the_environment_and_is_never_shown(tmp_pa
         ("webhook", {"url": f"http://x/{SECRET}", "headers": {"X": SECRET}, "url_file": "told"}),
         ("email", {"password": SECRET, "host": "told"}),
         ("not_loaded", {"more": {"api_key": SECRET, "size": "told"}, "headers": {"X": SECRET}}),
+        ("not_loaded", {"smtp_pwd": SECRET, "passphrase": SECRET, "to": [{"pass": SECRET, "name": "told"}]}),
     ):
         shown = json.dumps(shown_monitoring(Monitoring(channels={"hook": ChannelSettings(channel=name, settings=own)})))
         assert SECRET not in shown

@@ -353,7 +353,7 @@ def test_a_crash_loop_is_rolled_back_at_once_with_the_last_words_of_the_containe
         api.control(3)
         said = at_work.ends(1)
     assert "pod flights-h2-a, container server: CrashLoopBackOff after 3 restarts (Error, exit code 3)" in said
-    assert "│ no model at /models [31m" in said, "what a container prints must not steer the terminal"
+    assert "│ no model at /models␛[31m" in said, "what a container prints must not steer the terminal"
     log = api.requests("get", "/pods/flights-h2-a/log")[0]
     assert (log.params["container"], log.params["previous"]) == ("server", "true")
 

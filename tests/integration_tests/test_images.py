@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import shutil
@@ -20,12 +19,13 @@ import yaml
 from tests.conftest import REPOSITORY, SMALL_SETTINGS, Project, make_project, unused_port, wait_for, write_table
 from tests.integration_tests.clients import post
 from tests.integration_tests.conftest import built, is_healthy
+from tests.unit_tests.workshop import digest_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("images")]
 
 HARDENED = ("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")  # noqa: S108  # in the container
 KEY = "a-key-of-these-tests"
-DIGEST = f"sha256:{hashlib.sha256(KEY.encode()).hexdigest()}"
+DIGEST = digest_of(KEY)
 DEPENDENCY_LAYERS = 2
 """The layers that our own code adds to a serving image after the dependencies: the package and the SBOM."""
 

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 import polars as pl
+import psycopg
 import pytest
 
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.records import postgresql as store_module
 from mlops_pipeline.records.entry import Entry
 from mlops_pipeline.records.process import open_store
 from mlops_pipeline.records.reading import news, read
@@ -71,7 +71,7 @@ def test_who_reads_on_is_handed_what_each_writer_has_added(address: str) -> None
 def test_a_private_value_is_nowhere_in_the_database(server: Any, address: str) -> None:
     secret = np.float32(123456.79)
     written(address, [entry(layout=PRIVATE, numbers=np.array([[1, secret, 2]], np.float32), categories=np.array([["Ada", "x"]], object))])
-    with store_module.connect(address) as connection:
+    with psycopg.connect(address) as connection:
         [(blob,)] = connection.execute("SELECT blob FROM mlops_predictions").fetchall()
     assert np.array([1, 2], "<f4").tobytes() in blob
     assert secret.tobytes() not in blob
@@ -142,8 +142,6 @@ async def test_a_server_that_is_killed_under_load_loses_and_doubles_nothing(serv
 
 
 def test_a_commit_whose_answer_is_lost_is_not_stored_twice(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    import psycopg
-
     store = database(address)
     store.open()
     connection = store._connection  # type: ignore[attr-defined]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -19,9 +18,10 @@ from tests.integration_tests.bad_states import head_of, raw
 from tests.integration_tests.clients import get, load, metric, post
 from tests.integration_tests.conftest import Server, serving, started, until_healthy
 from tests.integration_tests.faults import children, workers_of
+from tests.unit_tests.workshop import digest_of
 
 KEY = "a-long-random-key"
-DIGEST = f"sha256:{hashlib.sha256(KEY.encode()).hexdigest()}"
+DIGEST = digest_of(KEY)
 
 
 def test_three_protocols_say_the_same(served: Server) -> None:
@@ -176,7 +176,7 @@ def test_records_are_read_back_as_a_table(registered: Project, tmp_path: Path) -
 
 
 def test_keys_guard_everything_but_health(registered: Project, tmp_path: Path) -> None:
-    keys = {name: f"sha256:{hashlib.sha256(name.encode()).hexdigest()}" for name in ("shop", "scraper", "slow")}
+    keys = {name: digest_of(name) for name in ("shop", "scraper", "slow")}
     rights = {
         "team": DIGEST,
         "shop": {"digest": keys["shop"], "scopes": ["predict"], "models": ["champion"], "expires": "2999-01-01"},

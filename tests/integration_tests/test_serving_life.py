@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import pty
@@ -25,6 +24,7 @@ from tests.integration_tests import conftest
 from tests.integration_tests.clients import load, post
 from tests.integration_tests.conftest import Server, serving
 from tests.integration_tests.faults import children, workers_of
+from tests.unit_tests.workshop import digest_of
 
 WITHIN_S = 2.0
 """What is promised of a key that is taken out of its file."""
@@ -38,10 +38,6 @@ def test_a_change_of_files_counts_at_the_second_look(tmp_path: Path) -> None:
     written(keys, "another")
     assert [files.changed() for _ in range(3)] == [False, True, False]
     assert 3 * BEAT_S < WITHIN_S, "a look at each beat, and one more for a change right after the first"
-
-
-def digest(key: str) -> str:
-    return f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
 
 
 def written(path: Path, text: str) -> None:
@@ -60,9 +56,9 @@ def test_keys_and_limits_are_read_again_and_a_killed_parent_leaves_nothing(regis
     folder = tmp_path / "serve"
     folder.mkdir()
     keys = folder / "keys"
-    both = f"team: {digest('team')}\nshop:\n  digest: {digest('shop')}\n  scopes: [predict]\n"
+    both = f"team: {digest_of('team')}\nshop:\n  digest: {digest_of('shop')}\n  scopes: [predict]\n"
     written(keys, both)
-    rights = {"slow": {"digest": digest("slow"), "requests_per_s": 0.01}, "clients": digest("clients")}
+    rights = {"slow": {"digest": digest_of("slow"), "requests_per_s": 0.01}, "clients": digest_of("clients")}
     limits = {"wrong_keys": 1_000_000}
     with serving(registered, folder, api_keys=rights, api_keys_file="keys", limits=limits, workers=2) as server:
         url, body = f"{server.url}/predict", {"records": [server.example] * 2}
@@ -75,11 +71,11 @@ def test_keys_and_limits_are_read_again_and_a_killed_parent_leaves_nothing(regis
         assert (asked("team"), asked("shop")) == (200, 200)
         with load(url, body, headers={"X-API-Key": "clients"}) as seen:
             wait_for(lambda: len(seen.answers) > 20, 120, "load")
-            written(keys, f"team: {digest('team')}\nnew: {digest('new')}\n")
+            written(keys, f"team: {digest_of('team')}\nnew: {digest_of('new')}\n")
             wait_for(lambda: [asked("shop") for _ in range(6)] == [401] * 6, 120, "a key that is out everywhere")
             wait_for(lambda: asked("new") == 200, 120, "a key that is in")
             # Of a file that cannot be read what is gone is gone all the same, and the others hold on.
-            written(keys, f"new: {digest('new')}\nthird: no-digest\n")
+            written(keys, f"new: {digest_of('new')}\nthird: no-digest\n")
             wait_for(lambda: [asked("team") for _ in range(8)] == [401] * 8, 120, "a key that is out")
             assert asked("new") == 200
             assert "api_keys.third: must be sha256: and 64" in logged(server, "keeps what it knows")[0]["detail"]
@@ -90,7 +86,7 @@ def test_keys_and_limits_are_read_again_and_a_killed_parent_leaves_nothing(regis
             server.process.send_signal(signal.SIGHUP)
             wait_for(lambda: logged(server, "keeps its settings"), 120, "a word on settings that cannot be read")
             written(keys, both)
-            others = {"limits": {**limits, "max_rows": 1}, "workers": 1, "api_keys": {"clients": digest("clients")}}
+            others = {"limits": {**limits, "max_rows": 1}, "workers": 1, "api_keys": {"clients": digest_of("clients")}}
             config.write_text(yaml.safe_dump({**settings, **others}))
             before = len(seen.answers)
             server.process.send_signal(signal.SIGHUP)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import subprocess
@@ -17,6 +16,7 @@ from playwright.sync_api import Browser, ConsoleMessage, Page, expect
 from mlops_pipeline.inference.faults import REASONS
 from tests.conftest import Project
 from tests.integration_tests.conftest import serving
+from tests.unit_tests.workshop import digest_of
 
 if TYPE_CHECKING:
     from tests.integration_tests.conftest import Server
@@ -136,8 +136,7 @@ def test_a_page_fits_a_telephone(browser: Browser, served: Server) -> None:
 
 
 def test_with_keys_the_pages_ask_for_one(browser: Browser, registered: Project, tmp_path: Path) -> None:
-    digest = f"sha256:{hashlib.sha256(KEY.encode()).hexdigest()}"
-    with serving(registered, tmp_path, api_keys={"tests": digest}) as locked:
+    with serving(registered, tmp_path, api_keys={"tests": digest_of(KEY)}) as locked:
         for tab in watched(browser, locked.url):
             tab.goto(locked.url)
             for key in ("a wrong one", KEY):

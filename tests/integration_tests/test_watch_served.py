@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import hashlib
 import json
 import sqlite3
 import urllib.request
@@ -26,6 +25,7 @@ from tests.conftest import REPOSITORY, Project, unused_port, wait_for, write_tab
 from tests.integration_tests.clients import fetched
 from tests.integration_tests.conftest import Server, postgresql_server, serving
 from tests.integration_tests.receivers import alertmanager, alerts_at, answered_by, mail_server, prometheus, receiver
+from tests.unit_tests.workshop import digest_of
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("monitoring_loop")]
 
@@ -57,7 +57,7 @@ class Watched:
 @pytest.fixture(scope="module")
 def watched(registered: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Watched]:
     folder = tmp_path_factory.mktemp("watched")
-    digests = {scope: f"sha256:{hashlib.sha256(f'{scope}-key'.encode()).hexdigest()}" for scope in SCOPES}
+    digests = {scope: digest_of(f"{scope}-key") for scope in SCOPES}
     keys = {scope: {"digest": digest, "scopes": [scope]} for scope, digest in digests.items()}
     with serving(registered, folder, api_keys=keys, open_metrics=True, limits={"deadline_ms": 5000}) as server:
         config = folder / "monitoring_config.yaml"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import subprocess
 import sys
 from datetime import UTC, datetime
@@ -21,6 +20,7 @@ from mlops_pipeline.serving.access import Access, WrongKeys
 from mlops_pipeline.serving.rates import AHEAD_S, BURST_S, Bucket, Rates
 from mlops_pipeline.serving.request import Request, request_of
 from mlops_pipeline.serving.supervisor import Turns
+from tests.unit_tests.workshop import digest_of
 
 NAMES = st.from_regex(r"\A[A-Za-z][A-Za-z0-9_.-]{0,20}\Z").filter(
     lambda name: name.lower() not in ("null", "true", "false", "yes", "no", "on", "off")
@@ -35,10 +35,6 @@ KEYS = st.builds(
     requests_per_s=RATES,
     rows_per_s=RATES,
 )
-
-
-def digest(key: str) -> str:
-    return f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +78,7 @@ def test_any_text_is_keys_or_one_line(text: str) -> None:
     ],
 )
 def test_a_wrong_file_of_keys_is_one_line(tmp_path: Path, lines: str, said: str) -> None:
-    (tmp_path / "keys").write_text(lines.replace("DIGEST", digest("key")))
+    (tmp_path / "keys").write_text(lines.replace("DIGEST", digest_of("key")))
     (tmp_path / "serving.yaml").write_text("api_keys_file: keys\n")
     with pytest.raises(PipelineError) as caught:
         load_serving(tmp_path / "serving.yaml")
@@ -138,8 +134,8 @@ def test_workers_that_take_ahead_take_no_more_than_there_is(shared: Path, asked:
 
 def test_a_key_is_good_for_what_it_says() -> None:
     keys = {
-        "all": Key(digest=digest("all")),
-        "one": Key(digest=digest("one"), scopes=("predict",), models=("champion",), expires=datetime(2030, 1, 1, tzinfo=UTC)),
+        "all": Key(digest=digest_of("all")),
+        "one": Key(digest=digest_of("one"), scopes=("predict",), models=("champion",), expires=datetime(2030, 1, 1, tzinfo=UTC)),
     }
     door = Access(keys, Limits())
     asked = request("one")
@@ -162,10 +158,10 @@ def test_a_key_is_good_for_what_it_says() -> None:
 
 
 def test_a_rate_is_kept_when_keys_are_read_again() -> None:
-    keys = {"slow": Key(digest=digest("slow"), requests_per_s=2, rows_per_s=10)}
+    keys = {"slow": Key(digest=digest_of("slow"), requests_per_s=2, rows_per_s=10)}
     door = Access(keys, Limits())
     holder, _ = (door.admit(request("slow"), None, "predict") for _ in range(2))
-    door.use({"renamed": keys["slow"], "other": Key(digest=digest("other"))})
+    door.use({"renamed": keys["slow"], "other": Key(digest=digest_of("other"))})
     with pytest.raises(Refused) as caught:
         door.admit(request("slow"), None, "predict")
     assert (caught.value.status, caught.value.reason, caught.value.headers) == (429, "rate_limited", ((b"retry-after", b"1"),))
@@ -179,7 +175,7 @@ def test_a_rate_is_kept_when_keys_are_read_again() -> None:
 def test_wrong_keys_are_slowed_down_by_address_and_a_right_one_never(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    door = Access({"me": Key(digest=digest("right"))}, Limits(wrong_keys=3, wrong_keys_s=60))
+    door = Access({"me": Key(digest=digest_of("right"))}, Limits(wrong_keys=3, wrong_keys_s=60))
 
     def tried(address: str, key: str = "wrong") -> int:
         try:
@@ -204,7 +200,7 @@ def test_wrong_keys_are_slowed_down_by_address_and_a_right_one_never(
 
 def test_every_wrong_key_of_a_request_is_one_more() -> None:
     """Else a request with thousands of them would be one guess."""
-    door = Access({"me": Key(digest=digest("right"))}, Limits(wrong_keys=20, wrong_keys_s=60))
+    door = Access({"me": Key(digest=digest_of("right"))}, Limits(wrong_keys=20, wrong_keys_s=60))
 
     def tried(*keys: str) -> int:
         headers = [(b"authorization", b"Bearer " + keys[0].encode()), *((b"x-api-key", key.encode()) for key in keys[1:])]
@@ -221,8 +217,8 @@ def test_every_wrong_key_of_a_request_is_one_more() -> None:
 
 
 def test_a_running_server_takes_what_it_may_from_new_settings_and_names_the_rest() -> None:
-    now = Serving(host="0.0.0.0", api_keys={"me": Key(digest=digest("me"))})
-    found = Serving(limits=Limits(max_rows=1), api_keys={"you": Key(digest=digest("you"))}, port=9, workers=2)
+    now = Serving(host="0.0.0.0", api_keys={"me": Key(digest=digest_of("me"))})
+    found = Serving(limits=Limits(max_rows=1), api_keys={"you": Key(digest=digest_of("you"))}, port=9, workers=2)
     mixed, others = reloaded(now, found, "serving.yaml")
     assert (list(mixed.api_keys), mixed.limits.max_rows, mixed.host, mixed.port) == (["you"], 1, "0.0.0.0", 8000)
     assert others == ["host", "port", "workers"]
@@ -232,7 +228,7 @@ def test_a_running_server_takes_what_it_may_from_new_settings_and_names_the_rest
 
 def test_whether_clients_show_certificates_waits_for_a_restart() -> None:
     plain, mutual = (Tls(certificate="tls.crt", key="tls.key", client_ca=trusted) for trusted in (None, "ca.crt"))
-    keys = {"me": Key(digest=digest("me"), expires=datetime(2030, 1, 1, tzinfo=UTC))}
+    keys = {"me": Key(digest=digest_of("me"), expires=datetime(2030, 1, 1, tzinfo=UTC))}
     now = Serving(host="0.0.0.0", api_keys=keys, tls=plain)
     mixed, others = reloaded(now, Serving(host="0.0.0.0", api_keys=keys, tls=mutual, limits=Limits(max_rows=1)), "serving.yaml")
     assert (mixed.tls, mixed.api_keys, mixed.limits.max_rows, others) == (plain, keys, 1, ["tls"])
@@ -246,7 +242,7 @@ def test_whether_clients_show_certificates_waits_for_a_restart() -> None:
 
 
 def test_settings_whose_secrets_lie_in_files_are_read_again(tmp_path: Path) -> None:
-    (tmp_path / "keys").write_text(f"me: {digest('me')}\n")
+    (tmp_path / "keys").write_text(f"me: {digest_of('me')}\n")
     (tmp_path / "uri").write_text("postgresql://user:secret@database/records\n")
     path = tmp_path / "serving.yaml"
     path.write_text("api_keys_file: keys\nrecord: {uri_file: uri}\n")

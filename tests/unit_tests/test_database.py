@@ -96,7 +96,7 @@ def test_a_password_in_a_file_is_refused_and_never_told(tmp_path: Path, monkeypa
         tree_of(Source, {"sql": QUERY, "uri": "postgresql://me:swordfish@host/db"}, "c.yaml")
     assert "swordfish" not in str(caught.value)
     monkeypatch.setenv("SHOP", "postgresql://me:swordfish@127.0.0.1:1/db?password=swordfish")
-    with pytest.raises(ServiceAway, match="no server answers at its host and port") as caught:
+    with pytest.raises(ServiceAway, match="PostgreSQL does not answer at its host and port") as caught:
         list(tables_of(Source(sql=QUERY, uri="${SHOP}"), tmp_path))
     assert "swordfish" not in str(caught.value)
 

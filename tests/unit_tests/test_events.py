@@ -48,7 +48,7 @@ from mlops_pipeline.events import (
     told,
     without_nul,
 )
-from mlops_pipeline.lines import shown_on, words
+from mlops_pipeline.lines import logged_to, shown_on, words
 from mlops_pipeline.terminal import opened
 from tests.conftest import process_environment
 
@@ -272,6 +272,16 @@ def test_a_stage_tells_that_it_begins_and_how_it_ends() -> None:
     assert stopped.error == "KeyboardInterrupt"
     assert isinstance(failed, StageFailed)
     assert (failed.error, failed.reason) == ("ValueError", "no https://…@host/x?token=…")
+
+
+def test_a_log_is_warned_of_what_wants_looking_at(caplog: pytest.LogCaptureFixture) -> None:
+    log = logged_to(logging.getLogger("told"))
+    with caplog.at_level(logging.INFO, "told"):
+        for event in ONE_OF_EACH:
+            log(event)
+    assert len(caplog.messages) == sum(bool(words(event)) for event in ONE_OF_EACH)
+    warned = [record.getMessage().split()[0] for record in caplog.records if record.levelno == logging.WARNING]
+    assert warned == ["nul", "alert"]
 
 
 def test_what_is_said_of_events_stands_on_a_console_as_it_is() -> None:

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 
 from mlops_pipeline.cli import key
+from mlops_pipeline.config.issue import Rights, issue_to
 from mlops_pipeline.config.keys import Key, keys_in
+from mlops_pipeline.config.moments import span_of
 from mlops_pipeline.config.serving import keys_of, load_serving
 from mlops_pipeline.errors import PipelineError
 
@@ -21,6 +23,14 @@ def printed(capsys: pytest.CaptureFixture[str]) -> tuple[str, list[str]]:
     made, digest, *_ = re.findall(r": +(\S+)$", "\n".join(lines), re.MULTILINE)
     assert digest == f"sha256:{hashlib.sha256(made.encode()).hexdigest()}"
     return digest, lines
+
+
+@pytest.mark.parametrize("span", ["90min", "12h", "90d", "2w", "6mo", "1y"])
+def test_an_end_is_a_span_as_settings_write_them(span: str) -> None:
+    began = datetime.now(UTC).replace(microsecond=0)
+    expires = keys_in(issue_to("shop", Rights(expires=span), None, None).entry, "entry")["shop"].expires
+    assert expires is not None
+    assert span_of(span).after(began) <= expires <= span_of(span).after(datetime.now(UTC))
 
 
 def test_what_mlops_key_prints_can_be_pasted_as_it_is(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -66,6 +76,7 @@ def test_a_key_with_rights_is_added_to_the_file_that_the_settings_name(
         ({"name": "x", "rate": 0.0}, "api_keys.x.requests_per_s: give a number above 0"),
         ({"name": "x", "expires": "soon"}, "api_keys.x.expires: give a moment such as 2027-01-31"),
         ({"name": "x", "expires": "2020-01-01"}, "--expires 2020-01-01: is past"),
+        ({"name": "x", "expires": "9999y"}, "--expires 9999y: is too far away"),
         ({"name": "a b"}, "api_keys.a b.[key]: use letters, digits"),
         ({"rate": 3.0}, "a key with rights needs a name"),
         ({"name": "x", "file": tmp_path}, "Is a directory: name another file"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import json
 import re
 import subprocess
@@ -26,6 +25,7 @@ from mlops_pipeline.serving.memory import USUAL
 from mlops_pipeline.serving.routes import PAGES
 from mlops_pipeline.serving.supervisor import RECORD_S
 from tests.conftest import BIN, REPOSITORY, lacking
+from tests.unit_tests.workshop import digest_of
 
 MANIFESTS = REPOSITORY / "k8s"
 TARGETS = ("overlays/local", "overlays/production", "kserve", "prefect")
@@ -582,7 +582,7 @@ def loaded(target: str, folder: Path, **changes: Any) -> Serving:
     text = one(target, "ConfigMap")["data"]["serving_config.yaml"]
     secrets = folder / "secrets"
     secrets.mkdir()
-    (secrets / "api_keys").write_text(f"client: sha256:{hashlib.sha256(b'key').hexdigest()}\n")
+    (secrets / "api_keys").write_text(f"client: {digest_of('key')}\n")
     (secrets / "record_uri").write_text("postgresql://mlops@postgresql/records\n")
     file = folder / "serving_config.yaml"
     file.write_text(text.replace("/run/secrets/mlops", str(secrets)))

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from mlops_pipeline.config.moments import moment_of, shown_moment, span_of
+from mlops_pipeline.config.monitoring import Windows
+from mlops_pipeline.config.pipeline import Split
+from mlops_pipeline.config.release import Policy, Step
+from mlops_pipeline.config.serving import FeatureSettings
+from mlops_pipeline.config.tree import Frozen
 
 
 @pytest.mark.parametrize(
@@ -23,6 +30,30 @@ from mlops_pipeline.config.moments import moment_of, shown_moment, span_of
 )
 def test_a_span_lies_before_a_moment(span: str, moment: str, before: str) -> None:
     assert shown_moment(span_of(span).before(moment_of(moment))) == before
+
+
+def test_one_lies_after_a_moment_by_the_same_rule() -> None:
+    for span, after in (("1mo", "2013-02-28"), ("13mo", "2014-02-28"), ("1y", "2014-01-31"), ("2w", "2013-02-14")):
+        assert shown_moment(span_of(span).after(moment_of("2013-01-31"))) == after
+    for span in ("9999y", "999999d"):
+        with pytest.raises(ValueError, match=f"{span} after 9000-01-01 is after the year 9999"):
+            span_of(span).after(moment_of("9000-01-01"))
+
+
+@pytest.mark.parametrize(
+    ("settings", "content"),
+    [
+        (Split, {"kind": "time", "test_last": "999999w"}),
+        (Split, {"kind": "time", "test_last": "1w", "train_last": "999999w"}),
+        (FeatureSettings, {"max_age": "999999w"}),
+        (Step, {"weight": 0.5, "least_time": "999999w"}),
+        (Policy, {"patience": "999999w"}),
+        (Windows, {"every": "999999w"}),
+    ],
+)
+def test_no_setting_takes_a_span_that_cannot_be_counted_back_from_now(settings: type[Frozen], content: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match=r"999999w is longer than the calendar reaches back: write 1000y for always"):
+        settings.model_validate(content)
 
 
 @pytest.mark.parametrize("text", ["", "31", "d", "0d", "-3d", "1m", "1.5d", "31 days", "d31", "1M"])

@@ -12,8 +12,10 @@ import pytest
 
 from mlops_pipeline.config.pipeline import Settings
 from mlops_pipeline.contract.label import prediction_name
+from mlops_pipeline.contract.reference import Reference
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.monitoring.labels import Added, Known, add_labels, is_for, keys_of, likely, matched
+from mlops_pipeline.monitoring.measuring import truths_of
 from mlops_pipeline.monitoring.state import WatchState, state_at
 from mlops_pipeline.tables import source
 from tests.unit_tests.workshop import settings_with, table_settings
@@ -73,6 +75,16 @@ def test_a_time_to_come_and_a_class_that_no_model_knows_are_kept_and_said(state:
     untimed = add(state, tmp_path, "id,late,time\n4,1,1362096000\n5,0, \n6,,soon\n7,maybe,soon\n8,1,2013-01-01\n")
     assert (untimed.new, untimed.untimed, untimed.empty, untimed.refused) == (3, 1, 1, 1)
     assert "1 with a time that is no moment" in str(untimed)
+
+
+def test_a_class_is_meant_as_a_category_of_a_column_is(state: WatchState, tmp_path: Path) -> None:
+    """pandas writes whole numbers so where a column has a gap."""
+    settings = table_settings({"stars": {"kind": "category"}, "x": {"kind": "number"}}, target="stars", task="multiclass")
+    added = add(state, tmp_path, "id,stars\n1,1.0\n2,2\n3,\n4,6.0\n5,1.5\n", settings, classes=["1", "2"])
+    assert (added.new, added.empty, added.unseen) == (4, 1, 2)
+    values = pl.Series([label.value for label in state.labels_after(0, 0)])
+    reference = Reference(task="multiclass", classes=["1", "2"], rows=1, columns={})
+    assert truths_of(reference, values).tolist() == [0, 1, -1, -1]
 
 
 def test_every_row_is_accounted_for(state: WatchState, tmp_path: Path) -> None:

@@ -215,7 +215,7 @@ def test_labels_of_few_rows_raise_nothing_where_many_are_wanted() -> None:
         ("retraining: {budget_per: 999999w}", ("retraining.budget_per", "longer than the calendar")),
         ("rules: {a: {figure: rows, above: 1}}\nretraining: {by: [b]}", ("'b'", "use some of a")),
         ("state: {uri: mysql://x}", ("state", "postgresql://")),
-        ("state: {uri_file: none}", ("state.uri_file = 'none'", "name a file")),
+        ("state: {uri_file: none}", ("state.uri_file = 'none'", "put the address there")),
     ],
 )
 def test_settings_that_are_no_good_are_told_in_one_line(tmp_path: Any, text: str, words: tuple[str, ...]) -> None:

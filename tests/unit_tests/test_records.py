@@ -29,6 +29,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from mlops_pipeline.cli import main
 from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.records import sqlite
@@ -484,6 +485,25 @@ def test_ids_that_begin_alike_are_told_apart_on_a_narrow_terminal(tmp_path: Path
     lines = shown(tmp_path, 80)[2:]
     assert [line.split()[1] for line in lines] == ["6b0d2c0d9f4cefadd42", "6b0d2c0d9f4cefadd43", "6b0d2c0d9f4cefadd417"]
     assert all(line.endswith("yes  0.7500") for line in lines)
+
+
+def test_a_moment_is_asked_for_as_it_is_written_in_settings(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written(tmp_path, [entry("before", time=NOON - 1), entry("noon"), entry("after", time=NOON + 60)])
+    config = tmp_path / "serving.yaml"
+    config.write_text("models: {champion: ./model}\nrecord: {folder: .}\n", encoding="utf-8")
+
+    def asked(*options: str) -> tuple[int, str, str]:
+        with pytest.raises(SystemExit) as ended:
+            main(["records", "show", "--config", str(config), *options])
+        said = capsys.readouterr()
+        return ended.value.code or 0, said.out, said.err  # type: ignore[return-value]
+
+    code, out, err = asked("--since", "2026-11-24T13:00+01:00", "--until", "2026-11-24T12:01Z")
+    assert (code, err) == (0, "")
+    assert [name for name in ("before", "noon", "after") if name in out] == ["noon"]
+    code, out, err = asked("--until", "noon")
+    assert (code, out) == (2, "")
+    assert err.startswith("error: --until noon: is no moment: write a date, 2013-10-01, or a moment")
 
 
 def test_no_records_are_told_in_words(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from mlops_pipeline.config.release import Guardrail, Policy, Step, load_releases, release_schema
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.pipeline.render.terms import LONGEST_NAME, kubernetes_name
 from mlops_pipeline.release.policy import PROMOTING, Evidence, Finding, Standing, covered, decide
-from mlops_pipeline.release.rendered import TARGETS, Target, rendered, resource_name
+from mlops_pipeline.release.rendered import TARGETS, Target, rendered
 from tests.conftest import REPOSITORY
 
 POLICY = Policy(
@@ -184,7 +185,11 @@ def test_settings_that_are_no_good_are_told_in_one_line(tmp_path: Path, text: st
 
 def test_manifests_are_called_as_the_pipeline_is_and_say_where_the_policy_stands() -> None:
     policy = Policy()
-    assert [resource_name(name) for name in ("Größe_1", "2013", "flights")] == ["gr-e-1", "model-2013", "flights"]
+    assert [kubernetes_name(name) for name in ("Größe_1", "2013", "flights")] == ["gr-e-1", "model-2013", "flights"]
+    one, other = (kubernetes_name(f"{'flights_' * 10}{end}") for end in "ab")
+    assert one[:30] == other[:30] == ("flights-" * 10)[:30]
+    assert one != other
+    assert max(len(one), len(other)) <= LONGEST_NAME
     assert "name: churn" in rendered("kserve", policy, policy.steps[1], None, name="churn")
     assert "write configs/release_config.yaml" in rendered("httproute", policy, policy.steps[1], None, name="churn").splitlines()[0]
     assert "the policy in mine.yaml" in rendered("httproute", policy, policy.steps[1], Path("mine.yaml"), name="churn").splitlines()[0]

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import resource
+import subprocess
+import sys
 from collections.abc import Callable
 from datetime import date, timedelta
 from pathlib import Path
@@ -20,6 +23,7 @@ from mlops_pipeline.pipeline.stages.split import split
 from mlops_pipeline.pipeline.stages.validate import validate
 from mlops_pipeline.scaffold import starter
 from mlops_pipeline.tables.days import Days
+from tests.conftest import process_environment
 from tests.unit_tests.workshop import assert_one_line, ingested, layout_in, quiet
 
 ROWS = 120
@@ -358,3 +362,24 @@ def test_an_unusual_word_for_null_is_said_when_a_table_is_described_and_a_usual_
     assert made.split.splitlines()[0] == "'?' stands for null in age (6)."
     assert "'NA'" not in made.split
     assert "# 'NA' stands for null in age (6)." in made.text
+
+
+def test_a_disk_that_is_full_leaves_no_settings_that_would_be_in_the_way_of_the_next_try(tmp_path: Path) -> None:
+    TABLE.write_csv(tmp_path / "table.csv")
+
+    def asked(most: int) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-m", "mlops_pipeline", "init", "--input", "table.csv", "--target", "verdict", "--output", "new.yaml"],
+            cwd=tmp_path,
+            env=process_environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+            preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (most, resource.RLIM_INFINITY)),
+        )
+
+    full = asked(100)
+    assert (full.returncode, full.stderr.count("\n")) == (2, 1), full.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
+    assert asked(resource.RLIM_INFINITY).returncode == 0
+    load_settings(tmp_path / "new.yaml")

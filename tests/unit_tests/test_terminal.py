@@ -5,12 +5,17 @@ from __future__ import annotations
 import io
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from rich.table import Table
+from rich.text import Text
 
 from mlops_pipeline import terminal
+from mlops_pipeline.cli import main
 from tests.conftest import process_environment
 
 SAID = "✓ ▸ ✗ · → … × ± «é» \u4e2d \U0001f600 ⠋ caf\udce9"
@@ -58,3 +63,27 @@ def test_what_users_write_is_no_markup_on_our_console() -> None:
     assert said.startswith("[x] [/s] :car: [link=http://host]\n")
     for text in ("[x]", "[/s]\n", "[/s] :car: [red]"):
         assert text in said
+
+
+STEERS = st.text() | st.lists(st.sampled_from(["\x1b[2J", "\x9b31m", "\x07", "\r", "\u202e", "\u2028", "a", "ü", "\udcfc"])).map("".join)
+
+
+@given(STEERS)
+def test_what_others_have_written_cannot_steer_the_terminal(text: str) -> None:
+    file = io.StringIO()
+    console = terminal.opened(file, width=60)
+    table = Table("x")
+    table.add_row(text)
+    console.print(text)
+    console.print(Text(text, "red"))
+    console.print(table)
+    assert all(letter == "\n" or unicodedata.category(letter) != "Cc" for letter in file.getvalue())
+    assert not set(file.getvalue()) & {"\u202e", "\u2028"}
+
+
+def test_nor_does_a_name_in_an_error_and_a_line_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["init", "--input", str(tmp_path / "a\x1b[2J\u202e.csv"), "--target", "y", "--output", str(tmp_path / "new.yaml")])
+    said = capsys.readouterr().err
+    assert "a␛[2J\N{REPLACEMENT CHARACTER}.csv: does not exist" in said
+    assert said.count("\n") == 1

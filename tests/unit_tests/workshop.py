@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,6 +35,11 @@ def settings_with(**sections: Any) -> Settings:
 
 def layout_in(folder: Path, settings: Settings) -> Layout:
     return layout_of(settings, folder / "pipeline.yaml", folder)
+
+
+def digest_of(key: str) -> str:
+    """By what a server knows an API key."""
+    return f"sha256:{hashlib.sha256(key.encode()).hexdigest()}"
 
 
 def quiet() -> Console:

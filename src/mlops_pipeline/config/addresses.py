@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
+from pathlib import Path
 from urllib.parse import parse_qsl
 
+from mlops_pipeline.config.tree import text_beside
 from mlops_pipeline.errors import PipelineError, is_secret_name, without_secrets
 
 _POSTGRESQL = re.compile(r"postgres(?:ql)?(?:\+psycopg)?://", re.IGNORECASE)
@@ -40,6 +43,15 @@ def is_or_holds_postgresql(where: str) -> bool:
 def for_psycopg(address: str) -> str:
     """PostgreSQL's address as its own library takes it, which knows no driver in the scheme as SQLAlchemy does (``postgresql+psycopg``)."""
     return _SCHEME.sub("postgresql://", address)
+
+
+def address_beside(path: Path, key: str, name: str, is_address: Callable[[str], object], example: str) -> str:
+    """The address in a file that the settings at ``path`` name under a key; raises :class:`PipelineError` in one line without it."""
+    remedy = f"put the address there, {example}"
+    address = text_beside(path, key, name, remedy).strip()
+    if not is_address(address) or "\n" in address:
+        raise PipelineError(f"{path}: {key} = '{name}': holds no address: {remedy}")
+    return address
 
 
 def filled(text: str, key: str, remedy: str = "set it") -> str:

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from mlops_pipeline.config.pipeline import SpanText
+from mlops_pipeline.config.pipeline import PastSpan
 from mlops_pipeline.config.tree import Frozen, Name, read_yaml, tree_of
 from mlops_pipeline.contract.values import written_as
 
@@ -65,7 +65,7 @@ class Experiment(Frozen):
     most_units: int | None = Field(
         None, ge=100, description="`experiment start` ends undecided after so many units; default: twice `expected_units`"
     )
-    most_time: SpanText = Field("30d", description="`experiment start` ends undecided after it")
+    most_time: PastSpan = Field("30d", description="`experiment start` ends undecided after it")
     then: Literal["approval", "promote"] = Field(
         "approval", description="where the challenger is to be taken, `experiment start` waits for `mlops release promote`, or promotes it"
     )

@@ -5,14 +5,14 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import os
-import re
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 
 from mlops_pipeline.config.keys import Key, Keys, check_models, entry_of, keys_in
+from mlops_pipeline.config.moments import span_of
 from mlops_pipeline.config.tree import read_yaml, tree_of
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.files import replacing
@@ -89,14 +89,14 @@ def _there(place: Path, name: str) -> PipelineError:
 
 
 def _expiry(said: str, now: datetime) -> datetime | str:
-    """The moment that ``90d``, ``12h`` or ``2w`` from now are; anything else as it stands. Raises :class:`PipelineError`."""
-    found = re.fullmatch(r"(\d{1,6})([hdw])", said)
-    if found is None:
-        return said
-    hours = {"h": 1, "d": 24, "w": 168}[found[2]]
+    """The moment that a span from now is; anything else as it stands. Raises :class:`PipelineError`."""
     try:
-        return (now + timedelta(hours=int(found[1]) * hours)).replace(microsecond=0)
-    except OverflowError as error:
+        span = span_of(said)
+    except ValueError:
+        return said
+    try:
+        return span.after(now).replace(microsecond=0)
+    except ValueError as error:
         raise PipelineError(f"--expires {said}: is too far away: leave it out for a key that is good for ever") from error
 
 

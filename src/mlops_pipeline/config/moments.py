@@ -38,13 +38,23 @@ class Span:
         Raises ValueError for one before the year 1.
         """
         try:
-            if self.unit in ("mo", "y"):
-                months = moment.year * 12 + moment.month - 1 - self.count * (12 if self.unit == "y" else 1)
-                year, month = months // 12, months % 12 + 1
-                return moment.replace(year=year, month=month, day=min(moment.day, calendar.monthrange(year, month)[1]))
-            return moment - timedelta(**{_UNITS[self.unit]: self.count})
+            return self._from(moment, -self.count)
         except (OverflowError, ValueError, IndexError) as error:
             raise ValueError(f"{self} before {shown_moment(moment)} is before the year 1") from error
+
+    def after(self, moment: datetime) -> datetime:
+        """The moment that lies so long after another, as :meth:`before`. Raises ValueError for one after the year 9999."""
+        try:
+            return self._from(moment, self.count)
+        except (OverflowError, ValueError, IndexError) as error:
+            raise ValueError(f"{self} after {shown_moment(moment)} is after the year 9999") from error
+
+    def _from(self, moment: datetime, count: int) -> datetime:
+        if self.unit in ("mo", "y"):
+            months = moment.year * 12 + moment.month - 1 + count * (12 if self.unit == "y" else 1)
+            year, month = months // 12, months % 12 + 1
+            return moment.replace(year=year, month=month, day=min(moment.day, calendar.monthrange(year, month)[1]))
+        return moment + timedelta(**{_UNITS[self.unit]: count})
 
     def __str__(self) -> str:
         return f"{self.count}{self.unit}"

@@ -4,32 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from datetime import datetime
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, get_origin
 
-from pydantic import AfterValidator, AwareDatetime, Field, model_validator
+from pydantic import AwareDatetime, Field, model_validator
 
 from mlops_pipeline import plugins
-from mlops_pipeline.config.addresses import check_one_address, filled, is_postgresql
+from mlops_pipeline.config.addresses import address_beside, check_one_address, filled, is_postgresql
 from mlops_pipeline.config.dataset import Share
-from mlops_pipeline.config.moments import span_of
-from mlops_pipeline.config.pipeline import SpanText, Then, part_schema
+from mlops_pipeline.config.pipeline import PastSpan, Then, part_schema
 from mlops_pipeline.config.tree import Frozen, Name, read_yaml, shown, text_beside, tree_of
-from mlops_pipeline.errors import PipelineError
-
-
-def _of_the_calendar(text: str) -> str:
-    try:
-        span_of(text).before(datetime(2000, 1, 1))  # in no zone
-    except ValueError:
-        raise ValueError(f"{text} is longer than the calendar reaches back: write 1000y for always") from None
-    return text
-
-
-PastSpan = Annotated[SpanText, AfterValidator(_of_the_calendar)]
-"""A span that lies before any moment of ours."""
+from mlops_pipeline.errors import PipelineError, is_secret_name
 
 Severity = Literal["info", "warning", "critical"]
 SEVERITIES: tuple[Severity, ...] = ("info", "warning", "critical")
@@ -39,7 +25,7 @@ class WatchStateSettings(Frozen):
     """Where windows, labels, alerts and what is to be delivered are kept."""
 
     file: str = Field("data/monitoring/state.sqlite", description="a SQLite file; relative to the pipeline's root")
-    uri: str | None = Field(None, description="postgresql://… instead of the file")
+    uri: str | None = Field(None, description="postgresql://… instead of the file; ${NAME} in it is taken from the environment")
     uri_file: str | None = Field(None, description="a file that holds this address, so that no password stands here; relative to this file")
 
     @model_validator(mode="after")
@@ -225,10 +211,8 @@ def load_monitoring(path: Path | None) -> Monitoring:
         return Monitoring()
     settings = tree_of(Monitoring, read_yaml(path, "start from configs/monitoring_config.yaml"), str(path))
     if settings.state.uri_file is not None:
-        uri = _filed(path, "state.uri_file", settings.state.uri_file)
-        if not is_postgresql(uri):
-            raise PipelineError(f"{path}: state.uri_file = '{settings.state.uri_file}': holds no address: put postgresql://… there")
-        settings = settings.model_copy(update={"state": settings.state.model_copy(update={"uri": uri})})
+        uri = address_beside(path, "state.uri_file", settings.state.uri_file, is_postgresql, "postgresql://…")
+        settings = settings.model_copy(update={"state": settings.state.model_copy(update={"uri": uri, "uri_file": None})})
     return settings
 
 
@@ -303,19 +287,18 @@ def shown_monitoring(settings: Monitoring) -> dict[str, Any]:
     return content
 
 
-SECRET_WORDS = ("url", "password", "token", "secret", "header", "auth", "credential", "key")
-"""In the name of a key whose value is not shown, of a part that is not loaded here, or does not say which are secrets."""
-
-
-def _told(settings: dict[str, Any], secret: Collection[str]) -> dict[str, Any]:
+def _told(value: Any, secret: Collection[str] = ()) -> Any:
     """A channel's own settings, with a sign instead of each secret; the names of files are none."""
-    made = {}
-    for key, value in settings.items():
-        if not key.endswith("_file") and (key in secret or any(word in key.lower() for word in SECRET_WORDS)):
-            made[key] = _hidden_whole(value)
-        else:
-            made[key] = _told(value, ()) if isinstance(value, dict) else value
-    return made
+    if isinstance(value, list):
+        return [_told(each) for each in value]
+    if not isinstance(value, dict):
+        return value
+    return {key: _hidden_whole(each) if key in secret or _may_be_secret(str(key)) else _told(each) for key, each in value.items()}
+
+
+def _may_be_secret(key: str) -> bool:
+    """Of a part that is not loaded here, or does not say which are secrets."""
+    return not key.endswith("_file") and (is_secret_name(key) or any(word in key.lower() for word in ("url", "header")))
 
 
 def _hidden_whole(value: Any) -> Any:

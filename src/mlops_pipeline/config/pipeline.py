@@ -66,6 +66,18 @@ SpanText = Annotated[str, AfterValidator(_span)]
 """A span of time as it is written: 31d, 4w, 1mo, 12h."""
 
 
+def _of_the_calendar(text: str) -> str:
+    try:
+        span_of(text).before(datetime(2000, 1, 1))  # in no zone
+    except ValueError:
+        raise ValueError(f"{text} is longer than the calendar reaches back: write 1000y for always") from None
+    return text
+
+
+PastSpan = Annotated[SpanText, AfterValidator(_of_the_calendar)]
+"""A span that lies before any moment of ours, so that it can be counted back from now."""
+
+
 class Split(Frozen):
     """What is held out: the rows from a moment on, the last rows of a window that moves, or a share drawn at random within each class."""
 
@@ -73,10 +85,10 @@ class Split(Frozen):
     train_from: NaiveDatetime | None = None
     test_from: NaiveDatetime | None = None
     test_until: NaiveDatetime | None = None
-    test_last: SpanText | None = Field(
+    test_last: PastSpan | None = Field(
         None, description="instead of test_from: the span before the newest row, or before --as-of, such as 31d, 4w, 1mo, 12h"
     )
-    train_last: SpanText | None = Field(None, description="instead of train_from: train on the span before what is held out")
+    train_last: PastSpan | None = Field(None, description="instead of train_from: train on the span before what is held out")
     test_share: float = Field(0.25, gt=0, lt=1)
     together: tuple[str, ...] = Field(
         (),

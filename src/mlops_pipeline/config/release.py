@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from mlops_pipeline.config.experiment import Experiment
 from mlops_pipeline.config.moments import seconds_of
-from mlops_pipeline.config.pipeline import SpanText
+from mlops_pipeline.config.pipeline import PastSpan
 from mlops_pipeline.config.tree import Frozen, Name, read_yaml, tree_of
 from mlops_pipeline.errors import PipelineError
 
@@ -63,7 +63,7 @@ class Step(Frozen):
         100, ge=0, description="rows that the challenger has to answer in this step, and as many requests, or `least_units`"
     )
     least_labels: int = Field(0, ge=0, description="rows of the whole release with its answer for which labels have to come")
-    least_time: SpanText | None = Field(None, description="the step lasts at least so long")
+    least_time: PastSpan | None = Field(None, description="the step lasts at least so long")
     approval: bool = Field(False, description="a person lets it leave the step: `mlops release promote`")
 
     @model_validator(mode="after")
@@ -131,7 +131,7 @@ class Bandit(Frozen):
     alpha: Level = Field(0.05, description="and only so many releases of an equal challenger end so, however often one looks")
     least_units: int = Field(200, ge=20, description="of each, that have earned something, before it may end")
     expected_units: int = Field(5_000, ge=100, description="about how many units it takes; the interval is narrowest there")
-    most_time: SpanText = Field("30d", description="after it the release is inconclusive: the champion stays")
+    most_time: PastSpan = Field("30d", description="after it the release is inconclusive: the champion stays")
     seed: int = Field(0, ge=0, description="of the draws; with the release's number and the batch it says every share")
 
     @model_validator(mode="after")
@@ -207,7 +207,7 @@ class Policy(Frozen):
     least_units: int = Field(
         50, ge=20, description="an arm with fewer units says nothing of a guardrail, and with fewer requests no step is left"
     )
-    patience: SpanText = Field(
+    patience: PastSpan = Field(
         "2d", description="a step that cannot be left for so long ends the release as inconclusive: back to the champion"
     )
 

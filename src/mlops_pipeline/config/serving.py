@@ -11,9 +11,9 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from mlops_pipeline import plugins
-from mlops_pipeline.config.addresses import check_one_address, is_postgresql
+from mlops_pipeline.config.addresses import address_beside, check_one_address, is_postgresql
 from mlops_pipeline.config.keys import DIGEST, KEYS_REMEDY, Key, ambiguous, check_models, keys_in
-from mlops_pipeline.config.pipeline import PIPELINE_KEYS, SpanText, part_schema, project_of
+from mlops_pipeline.config.pipeline import PIPELINE_KEYS, PastSpan, part_schema, project_of
 from mlops_pipeline.config.tree import Frozen, Name, read_yaml, shown, text_beside, tree_of
 from mlops_pipeline.errors import PipelineError
 
@@ -37,7 +37,10 @@ Origin = Annotated[str, AfterValidator(_origin)]
 class ServingRegistry(Frozen):
     """Where versions come from; what the pipeline's own settings say is the default."""
 
-    uri: str | None = Field(None, description="default: the pipeline's; MLFLOW_REGISTRY_URI and MLFLOW_TRACKING_URI win")
+    uri: str | None = Field(
+        None,
+        description="${NAME} in it is taken from the environment; default: the pipeline's; MLFLOW_REGISTRY_URI and MLFLOW_TRACKING_URI win",
+    )
     model: Name | None = Field(None, description="registered name; default: the pipeline's")
     poll_s: float = Field(2.0, gt=0, description="seconds between looks at the registry")
     cache: str = Field("models/served", description="folder for fetched versions and what was served last; relative to the project")
@@ -109,7 +112,11 @@ class Record(Frozen):
     )
     loss_ms: int = Field(200, ge=1, description="relaxed: answers of the last so many milliseconds may be lost by a kill")
     folder: str = Field("data/records", description="SQLite files, one a worker and day; relative to the project")
-    uri: str | None = Field(None, description="an address instead of the folder: postgresql://… or what another store answers to")
+    uri: str | None = Field(
+        None,
+        description="an address instead of the folder: postgresql://… or what another store answers to; ${NAME} in it is taken from the "
+        "environment",
+    )
     uri_file: str | None = Field(None, description="a file that holds this address, so that no password stands here; relative to this file")
     store: Name | None = Field(None, description="`mlops parts` lists them; default: the one that answers to the address, else sqlite")
     settings: dict[str, Any] = Field(default_factory=dict, description="the store's own")
@@ -193,7 +200,7 @@ class FeatureSettings(Frozen):
     )
     state_file: str | None = Field(None, description="a file that holds PostgreSQL's address instead; relative to this file")
     name: str | None = Field(None, description="which of PostgreSQL's states; default: the pipeline's name, or the registered model's")
-    max_age: SpanText | None = Field(None, description="how old the state may be: 1d, 12h; default: any age")
+    max_age: PastSpan | None = Field(None, description="how old the state may be: 1d, 12h; default: any age")
     policy: Literal["warn", "null", "refuse"] = Field(
         "warn",
         description="with an older state: warn: answer and say so; null: what comes from it is null; refuse: 503 for raw rows",
@@ -230,7 +237,9 @@ class Release(Frozen):
     file: str = Field(
         "data/monitoring/releases.sqlite", description="the table, a SQLite file; relative to the project. No release is there without it"
     )
-    uri: str | None = Field(None, description="postgresql://… instead of the file, for servers on several machines")
+    uri: str | None = Field(
+        None, description="postgresql://… instead of the file, for servers on several machines; ${NAME} in it is taken from the environment"
+    )
     uri_file: str | None = Field(None, description="a file that holds this address, so that no password stands here; relative to this file")
     look_ms: int = Field(250, ge=10, le=10_000, description="between two looks at the table")
     patience: float = Field(
@@ -451,10 +460,7 @@ def _with_secrets(settings: Serving, path: Path) -> Serving:
         name = getattr(own, filed)
         if name is None:
             continue
-        remedy = f"put the address there, {example}"
-        address = text_beside(path, f"{section}.{filed}", name, remedy).strip()
-        if not is_address(address) or "\n" in address:
-            raise PipelineError(f"{path}: {section}.{filed} = '{name}': holds no address: {remedy}")
+        address = address_beside(path, f"{section}.{filed}", name, is_address, example)
         settings = settings.model_copy(update={section: own.model_copy(update={key: address, filed: None})})
     return settings
 

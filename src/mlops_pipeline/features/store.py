@@ -18,9 +18,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from mlops_pipeline.config.addresses import resolved
+from mlops_pipeline.config.tree import hidden
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.features.state import CURRENT, FILE, version_folder
 from mlops_pipeline.files import FOR_ALL, FOR_ITS_OWNER, durable, linked, replace_durably, replacing_folder, sha256_of_file, sync
+from mlops_pipeline.postgresql import KEPT_OPEN, connect, described
 
 if TYPE_CHECKING:
     import psycopg
@@ -202,9 +204,6 @@ class Database:
         """A transaction: of one moment's view, or one that writes. Raises :class:`PipelineError` without the password."""
         import psycopg
 
-        from mlops_pipeline.records.postgresql import described
-        from mlops_pipeline.records.store import StoreError
-
         try:
             connection = self._connected()
             with connection.transaction():
@@ -216,13 +215,9 @@ class Database:
         except psycopg.Error as error:
             self.close()
             raise PipelineError(f"{KEY}: {described(self._address, error)}") from None
-        except StoreError as error:
-            raise PipelineError(f"{KEY}: {error}".replace(f"{KEY}: {KEY}", KEY)) from None
 
     def _connected(self) -> psycopg.Connection[Any]:
         import psycopg
-
-        from mlops_pipeline.records.postgresql import connect
 
         if self._connection is not None:
             try:
@@ -231,13 +226,11 @@ class Database:
                 self.close()
             else:
                 return self._connection
-        self._connection = connect(self._address, KEY, "mlops features")
+        self._connection = connect(self._address, KEY, application_name="mlops features", **KEPT_OPEN)
         return self._connection
 
     def _told(self) -> str:
-        from mlops_pipeline.records.postgresql import shown
-
-        return f"{KEY}: {shown(self._address)}: the features' state '{self._name}'"
+        return f"{KEY}: {hidden(self._address)}: the features' state '{self._name}'"
 
 
 @contextmanager

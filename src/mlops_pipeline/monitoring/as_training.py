@@ -19,7 +19,7 @@ from mlops_pipeline.monitoring.labels import Known
 from mlops_pipeline.monitoring.recorded import within
 from mlops_pipeline.monitoring.watched import Watched
 from mlops_pipeline.records.query import Bounds
-from mlops_pipeline.records.reading import sources
+from mlops_pipeline.records.reading import are_answers, sources
 from mlops_pipeline.spreadsheet import TableFile, check_format
 
 if TYPE_CHECKING:
@@ -59,10 +59,10 @@ def export_as_training(watch: Watched, store: RecordStore, target: Path, *, raw:
     arrived, there = "", list[str]()
     with replacing(target) as temporary, TableFile(temporary, target.suffix, raw=raw) as file:
         for frame, own in sources(store, **bounds):
-            answered = frame["prediction"].is_not_null() & (frame["error"].fill_null("") == "")
-            known_as_came = own.select(pl.any_horizontal(pl.all().is_not_null())).to_series() if own.width else answered & False
-            finished += int((answered & ~known_as_came).sum())
-            kept, table = frame.filter(answered & known_as_came), own.filter(answered & known_as_came)
+            came = frame.select(are_answers()).to_series()
+            known_as_came = own.select(pl.any_horizontal(pl.all().is_not_null())).to_series() if own.width else came & False
+            finished += int((came & ~known_as_came).sum())
+            kept, table = frame.filter(came & known_as_came), own.filter(came & known_as_came)
             table = table.with_columns(_labels(known, kept, watch, words).alias(data.target))
             if data.time_column is not None and data.time_column not in table.columns and data.time_column not in data.derive:
                 arrived = data.time_column

@@ -183,7 +183,7 @@ def _floor(time: float, span: Span) -> float:
         each = span.count * (12 if span.unit == "y" else 1)
         months = (moment.year - 1970) * 12 + moment.month - 1
         return _month(months - months % each)
-    seconds, first = _seconds(span), MONDAY if span.unit == "w" else 0
+    seconds, first = span.microseconds / 1e6, MONDAY if span.unit == "w" else 0
     return math.floor((time - first) / seconds) * seconds + first
 
 
@@ -193,12 +193,8 @@ def _after(time: float, span: Span) -> float:
     if span.unit in ("mo", "y"):
         moment = datetime.fromtimestamp(begin, UTC)
         return _month((moment.year - 1970) * 12 + moment.month - 1 + span.count * (12 if span.unit == "y" else 1))
-    return begin + _seconds(span)
+    return begin + span.microseconds / 1e6
 
 
 def _month(months: int) -> float:
     return float(calendar.timegm((1970 + months // 12, months % 12 + 1, 1, 0, 0, 0)))
-
-
-def _seconds(span: Span) -> float:
-    return timedelta(**{{"min": "minutes", "h": "hours", "d": "days", "w": "weeks"}[span.unit]: span.count}).total_seconds()

@@ -22,7 +22,7 @@ import numpy as np
 from mlops_pipeline.config.dataset import Column
 from mlops_pipeline.contract.label import Target, prediction_name
 from mlops_pipeline.contract.task import has_classes
-from mlops_pipeline.contract.values import BLANKS, LARGEST_INTEGER, spelled
+from mlops_pipeline.contract.values import BLANKS, LARGEST_INTEGER, category_of, spelled
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import current_user
 from mlops_pipeline.monitoring.state import Label, WatchState, digest
@@ -251,7 +251,7 @@ def _take(
     soon = time.time() + DAY_S
     early = sum((moment[at] or 0.0) > soon for at in kept)
     untimed = int((~refused & ~empty & bad_moment & _is_written(frame, columns, settings)).sum())
-    unseen = sum(str(spelled(values[at])) not in classes for at in kept) if classes else 0
+    unseen = sum(category_of(str(spelled(values[at])), classes, ()) not in classes for at in kept) if classes else 0
     rows = (One(columns.by, name[at], place[at], values[at], moment[at]).row(added.rows + at) for at in kept)
     state.database.many(_INSERT, rows)
     counts = {"refused": int(refused.sum()), "empty": int(empty.sum()), "early": early, "untimed": untimed, "unseen": unseen}

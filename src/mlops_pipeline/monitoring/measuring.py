@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from mlops_pipeline.contract.reference import Levels, Reference
 from mlops_pipeline.contract.task import PREDICTION
-from mlops_pipeline.contract.values import spelled
+from mlops_pipeline.contract.values import category_of, spelled
 from mlops_pipeline.inference.texts import FrozenEncoder
 from mlops_pipeline.modelling.metrics import Predictions, bootstrap_all, calibration_error, direction, point
 from mlops_pipeline.modelling.summary import NO_ENCODERS, encoded, scores_of
@@ -504,7 +504,10 @@ def _outside(column: ColumnTally) -> int | None:
 
 
 def truths_of(reference: Reference, labels: pl.Series) -> npt.NDArray[Any]:
-    """Labels as places of classes (:data:`UNKNOWN` for null), or as values (NaN for null)."""
+    """Labels as places of classes (:data:`UNKNOWN` for null, -1 for a class never seen), or as values (NaN for null).
+
+    A class is meant as a category of a column is: by ``1.0`` in a table with a gap, 1 (:func:`category_of`).
+    """
     import polars as pl
 
     from mlops_pipeline.tables.cast import as_text
@@ -515,6 +518,7 @@ def truths_of(reference: Reference, labels: pl.Series) -> npt.NDArray[Any]:
     if labels.dtype == pl.Boolean and not places.keys() & {"true", "false"}:
         labels = labels.cast(pl.Int8)
     texts = as_text(labels)
+    places |= {text: places.get(category_of(text, places, ()) or "", -1) for text in texts.drop_nulls().unique()}
     found = texts.replace_strict(list(places), list(places.values()), default=-1, return_dtype=pl.Int64)
     return found.set(texts.is_null(), UNKNOWN).to_numpy()
 

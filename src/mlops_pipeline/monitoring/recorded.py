@@ -20,7 +20,7 @@ from mlops_pipeline.monitoring.measured import Batch, Incomparable, Limits, Meas
 from mlops_pipeline.monitoring.skew import skewed, with_skew
 from mlops_pipeline.monitoring.state import Label
 from mlops_pipeline.monitoring.watched import Watched
-from mlops_pipeline.records.reading import batches, features_in
+from mlops_pipeline.records.reading import are_answers, batches, features_in
 from mlops_pipeline.registry.reader import RegistryUnreachable
 
 if TYPE_CHECKING:
@@ -43,11 +43,9 @@ class RecordedRows:
 
     def frames(self) -> Iterator[pl.DataFrame]:
         """Them, a bounded number at a time, each time anew."""
-        import polars as pl
-
         since, until = (datetime.fromtimestamp(moment, UTC) for moment in (self.since, self.until))
         for frame in batches(self.watch.store, since=since, until=until, model=self.model, version=self.version):
-            yield frame.filter(pl.col("prediction").is_not_null() & (pl.col("error").fill_null("") == ""))
+            yield frame.filter(are_answers())
 
 
 @dataclass

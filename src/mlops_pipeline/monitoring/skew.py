@@ -12,7 +12,7 @@ from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.files import read_json
 from mlops_pipeline.monitoring.measured import Figure, Measured, Skewed
-from mlops_pipeline.records.reading import features_in, sources
+from mlops_pipeline.records.reading import are_answers, features_in, sources
 
 if TYPE_CHECKING:
     import polars as pl
@@ -119,6 +119,5 @@ def _raw_rows(
         names = [name for name in contract.raw if name in own.columns]
         if not names or set(own.columns) & computed:
             continue  # no layout takes raw rows: these are features
-        came = frame["prediction"].is_not_null() & (frame["error"].fill_null("") == "")
-        came &= own.select(pl.any_horizontal(pl.col(names).is_not_null())).to_series()
+        came = frame.select(are_answers()).to_series() & own.select(pl.any_horizontal(pl.col(names).is_not_null())).to_series()
         yield own.select(names).filter(came), features_in(frame.filter(came), made)

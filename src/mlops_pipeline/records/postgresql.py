@@ -5,15 +5,14 @@ Its values are two: JSON of the small fields, and all blobs in one run of bytes.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from mlops_pipeline.config.addresses import for_psycopg
-from mlops_pipeline.errors import PipelineError, one_line
+from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.postgresql import KEPT_OPEN, connect, described
 from mlops_pipeline.records.entry import WITHDRAWN
 from mlops_pipeline.records.query import FETCH, Filter, Recorded, columns_of, recorded
 from mlops_pipeline.records.store import StoreError
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 
     from mlops_pipeline.records.encoding import Columns, Row
 
-CONNECT_S = 5
 STATEMENT_MS = 30_000
 """A commit that waits longer, for a lock or a standby, is given up and tried again."""
 
@@ -105,7 +103,10 @@ class PostgreSQLTable:
 
         if self._connection is not None:
             return self._connection
-        connection = connect(self._address)
+        try:
+            connection = _opened(self._address)
+        except PipelineError as error:
+            raise StoreError(str(error)) from None
         try:
             with connection.transaction():
                 connection.execute(_TABLES)
@@ -148,55 +149,8 @@ def _without_nul(field: Any) -> Any:
     return field.replace("\0", "\N{REPLACEMENT CHARACTER}") if isinstance(field, str) else field
 
 
-def connect(address: str, key: str = "record.uri", application: str = "mlops records") -> psycopg.Connection[Any]:
-    """A connection that commits after every statement, for the address under a key. Raises :class:`StoreError` without the password."""
-    import psycopg
-
-    if _parts(address) is None:
-        raise StoreError(
-            f"{key} = postgresql://…: is no PostgreSQL address: write postgresql://user:password@host:port/database, "
-            "with %40 for @, %2F for / and %3F for ? in the password"
-        )
-    try:
-        return psycopg.connect(
-            for_psycopg(address),
-            autocommit=True,
-            prepare_threshold=None,  # poolers between us and the server may not carry prepared statements
-            connect_timeout=CONNECT_S,
-            application_name=application,
-            keepalives_idle=10,
-            keepalives_interval=5,
-            keepalives_count=3,
-            tcp_user_timeout=STATEMENT_MS,
-        )
-    except psycopg.Error as error:
-        raise StoreError(described(address, error)) from None
-
-
-def described(address: str, error: Exception) -> str:
-    """What went wrong, in one line; the lines after its first may quote what was to be stored."""
-    said = str(error).strip().splitlines() or [type(error).__name__]
-    return f"{shown(address)}: {one_line(said[0])}: check the address and the server"
-
-
-def shown(address: str) -> str:
-    """An address without its user and password."""
-    parts = _parts(address) or {}
-    place = ":".join(str(parts[key]) for key in ("host", "port") if parts.get(key))
-    return f"postgresql://…@{place}/{parts.get('dbname', '')}"
-
-
-def _parts(address: str) -> dict[str, Any] | None:
-    """Host, port, database and so on; None if it cannot be read, or was read wrongly: then one of them is part of the password."""
-    import psycopg
-    from psycopg.conninfo import conninfo_to_dict
-
-    try:
-        parts = conninfo_to_dict(for_psycopg(address))
-    except psycopg.ProgrammingError:
-        return None
-    wrong = any("@" in str(parts.get(key, "")) for key in ("host", "dbname")) or not re.fullmatch(r"[\d,]*", str(parts.get("port", "")))
-    return None if wrong else parts
+def _opened(address: str) -> psycopg.Connection[Any]:
+    return connect(address, "record.uri", application_name="mlops records", **KEPT_OPEN)
 
 
 class RecordedTable:
@@ -253,7 +207,7 @@ def recorded_table(address: str, wanted: Filter) -> Iterator[RecordedTable]:
     import psycopg
 
     try:
-        with closing(connect(address)) as connection:
+        with closing(_opened(address)) as connection:
             # One view of the table for the layouts and the rows.
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             yield RecordedTable(connection, wanted)
@@ -261,5 +215,3 @@ def recorded_table(address: str, wanted: Filter) -> Iterator[RecordedTable]:
         raise PipelineError(f"{described(address, error)}: no server has recorded there") from error
     except psycopg.Error as error:
         raise PipelineError(described(address, error)) from error
-    except StoreError as error:
-        raise PipelineError(str(error)) from error

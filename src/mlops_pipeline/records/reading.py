@@ -65,6 +65,13 @@ def read(where: str | Path | RecordStore, *, limit: int | None = None, shadows: 
     return table.tail(limit) if limit is not None else table
 
 
+def are_answers() -> pl.Expr:
+    """Which rows of such a table are answers: those with a prediction and no error."""
+    import polars as pl
+
+    return pl.col("prediction").is_not_null() & (pl.col("error").fill_null("") == "")
+
+
 def newest(where: str | Path | RecordStore, limit: int, *, request: str = "", **bounds: Unpack[Bounds]) -> pl.DataFrame:
     """The newest rows without their features, texts cut after ``BRIEF_TEXT``: no more of them is ever in memory than a screen wants.
 

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Unpack
 
+from mlops_pipeline.contract.task import PROBABILITY
+from mlops_pipeline.pages import visible
 from mlops_pipeline.records.encoding import BRIEF_TEXT
 from mlops_pipeline.records.query import Bounds
 from mlops_pipeline.records.reading import newest
@@ -88,7 +90,7 @@ def _outcome(row: dict[str, Any]) -> str:
     if row["error"]:
         return f"[red]{_plain(row['error'])}[/red]"
     said = row["prediction"]
-    probability = row.get(f"probability_{said}")
+    probability = row.get(f"{PROBABILITY}{said}")
     return (f"{said:.6g}" if isinstance(said, float) else _plain(said)) + ("" if probability is None else f"  {probability:.4f}")
 
 
@@ -113,4 +115,4 @@ def _plain(value: Any) -> str:
         return ""
     text = str(value)
     text = text if len(text) <= BRIEF_TEXT else f"{text[:BRIEF_TEXT]}…"
-    return escape("".join(letter if letter.isprintable() else "�" for letter in text))
+    return escape(visible(text))

@@ -7,9 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from mlops_pipeline.config.addresses import for_psycopg
-from mlops_pipeline.config.tree import hidden
-from mlops_pipeline.errors import PipelineError, ServiceAway, one_line
+from mlops_pipeline.postgresql import connect
 from mlops_pipeline.registry.rest import TIMEOUT_S
 
 if TYPE_CHECKING:
@@ -23,25 +21,8 @@ def connected(uri: str) -> psycopg.Connection[Any]:
 
     Raises :class:`ServiceAway` within seconds if it does not answer, :class:`PipelineError` for what is no address.
     """
-    import psycopg
-
-    try:
-        return psycopg.connect(
-            for_psycopg(uri),
-            autocommit=True,
-            connect_timeout=TIMEOUT_S,
-            keepalives_idle=10,  # a lock may be waited for as long as a decision takes: only a server that is gone ends that
-            keepalives_interval=5,
-            keepalives_count=3,
-        )
-    except psycopg.ProgrammingError as error:  # whose text may hold the password
-        where = "tracking.uri (MLFLOW_TRACKING_URI) or registry.uri (MLFLOW_REGISTRY_URI)"
-        raise PipelineError(f"{hidden(uri)}: is no address of PostgreSQL: mend it in {where}; write % in a password as %25") from error
-    except psycopg.OperationalError as error:
-        raise ServiceAway(
-            f"{hidden(uri)}: PostgreSQL does not answer ({one_line(error)}): start it, or mend the address, which stands in tracking.uri "
-            "(MLFLOW_TRACKING_URI) or registry.uri (MLFLOW_REGISTRY_URI)"
-        ) from error
+    where = "tracking.uri (MLFLOW_TRACKING_URI) or registry.uri (MLFLOW_REGISTRY_URI)"
+    return connect(uri, where, autocommit=True, connect_timeout=TIMEOUT_S)
 
 
 @contextmanager

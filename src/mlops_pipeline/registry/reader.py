@@ -14,10 +14,10 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from mlops_pipeline.config.addresses import for_psycopg
 from mlops_pipeline.config.tree import hidden
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.layout import SQLITE, sqlite_path
+from mlops_pipeline.postgresql import connect
 from mlops_pipeline.registry.artifacts import near
 from mlops_pipeline.registry.rest import API, TIMEOUT_S, opened, refusal, why_not
 from mlops_pipeline.registry.versions import Version
@@ -279,11 +279,13 @@ def _of_postgresql(uri: str, read: Callable[[Query], Answer]) -> Answer:
     import psycopg
 
     try:
-        with psycopg.connect(for_psycopg(uri), connect_timeout=TIMEOUT_S, tcp_user_timeout=TIMEOUT_S * 1000) as connection:
+        with connect(uri, "registry.uri", connect_timeout=TIMEOUT_S, tcp_user_timeout=TIMEOUT_S * 1000) as connection:
             connection.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
             connection.read_only = True
             connection.execute(f"set local statement_timeout = '{TIMEOUT_S}s'")
             return read(lambda statement, parameters: connection.execute(statement.format("%s").encode(), parameters).fetchall())
+    except PipelineError as error:
+        raise RegistryUnreachable(str(error)) from None
     except psycopg.errors.UndefinedTable as error:
         raise NotThere(
             f"{hidden(uri)}: holds no table of MLflow's yet ({one_line(error)}): run `mlops run`, or mend registry.uri"

@@ -18,6 +18,7 @@ import numpy.typing as npt
 
 from mlops_pipeline.config.release import Guardrail, Policy, Step
 from mlops_pipeline.contract.reference import Reference
+from mlops_pipeline.contract.task import PROBABILITY
 from mlops_pipeline.experiments.sequences import (
     TOGETHER,
     Floats,
@@ -244,7 +245,7 @@ def scores_in(frame: pl.DataFrame, reference: Reference | None) -> Floats:
     if not reference.classes:
         return frame.select(pl.col("prediction").cast(pl.Float64, strict=False)).to_numpy().astype(np.float64)
     for of in (reference.answered, reference.classes):
-        if set(names := [f"probability_{one}" for one in of]) <= set(frame.columns):
+        if set(names := [f"{PROBABILITY}{one}" for one in of]) <= set(frame.columns):
             return frame.select(names).cast(pl.Float64).to_numpy().astype(np.float64)
     return np.full((frame.height, len(reference.classes)), np.nan)
 

@@ -26,7 +26,7 @@ from mlops_pipeline.registry.versions import CHALLENGER
 from mlops_pipeline.release.controller import Controller, Looked, begin, end, moved, of_fixed, stop, tell_of
 from mlops_pipeline.release.opened import Opened, opened
 from mlops_pipeline.release.policy import ABORTING
-from mlops_pipeline.release.rendered import TARGETS, rendered, resource_name
+from mlops_pipeline.release.rendered import TARGETS, rendered
 from mlops_pipeline.release.shown import ending_lines, known_of, put_there
 from mlops_pipeline.release.table import LIVE, Release, Started, StateWord, Table, Transition
 
@@ -420,6 +420,8 @@ def report_test(console: Console, config: Path | None, number: int, output: Path
 
 def render(config: Path | None, target: str, step: str | None, name: str | None) -> None:
     """`mlops release render`. Raises :class:`PipelineError` for an unknown target or step."""
+    from mlops_pipeline.pipeline.render.terms import kubernetes_name
+
     path = release_config(config)
     policy = load_releases(path).policy
     chosen = next((each for each in TARGETS if each == target), None)
@@ -435,7 +437,7 @@ def render(config: Path | None, target: str, step: str | None, name: str | None)
     if step is not None and step not in steps:
         raise PipelineError(f"--step '{step}': the policy has no such step: use one of {', '.join(steps)}")
     if name is None and chosen == "kserve":
-        name = resource_name(opened(config).watch.pipeline.name)
+        name = kubernetes_name(opened(config).watch.pipeline.name)
     print(rendered(chosen, policy, steps[step] if step else policy.steps[0], path, name=name or ""), end="")
 
 

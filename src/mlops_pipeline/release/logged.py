@@ -20,7 +20,7 @@ from mlops_pipeline.experiments.sequences import Floats
 from mlops_pipeline.monitoring.labels import Known
 from mlops_pipeline.monitoring.measuring import truths_of
 from mlops_pipeline.monitoring.recorded import within
-from mlops_pipeline.records.reading import UNIT, batches
+from mlops_pipeline.records.reading import UNIT, are_answers, batches
 from mlops_pipeline.release.evidence import CHALLENGER, CHAMPION, FALLBACK, figures_of, known_truths, scored
 from mlops_pipeline.release.offpolicy import Earned, Logged, earned
 from mlops_pipeline.release.opened import Opened
@@ -63,7 +63,6 @@ def earned_on_record(of: Opened, version: int, since: datetime | None, until: da
     With classes what is earned is taken to depend on the decision, the likeliest class, alone. Where the version answered units that were
     given it by chance, it is told besides without that assumption; of numbers only so.
     """
-    import polars as pl
 
     from mlops_pipeline.inference.scorer import load_scorer
 
@@ -92,7 +91,7 @@ def earned_on_record(of: Opened, version: int, since: datetime | None, until: da
     spans = spans_of(of)
     units: dict[str, int] = {}
     for frame in batches(of.watch.store, since=since, until=until, model=of.model, units=True):
-        rows = frame.filter(pl.col("prediction").is_not_null() & (pl.col("error").fill_null("") == ""))
+        rows = frame.filter(are_answers())
         dropped += rows.height
         for part, span in _parts(rows, spans, of.settle_s):
             earns, outside = scaled(reward, known_truths(known, part, reference))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,12 +31,6 @@ def rendered(target: Target, policy: Policy, step: Step, settings: Path | None, 
     made = {"httproute": _route(step, service), "kserve": _inference_service(step, name), "rollouts": _rollouts(policy, service)}[target]
     origin = "the usual policy: write configs/release_config.yaml" if settings is None else f"the policy in {settings}: change that"
     return HEAD.format(origin=origin) + "---\n".join(yaml.safe_dump(each, sort_keys=False) for each in made)
-
-
-def resource_name(pipeline: str) -> str:
-    """A pipeline's name as Kubernetes takes it: small letters, digits and dashes, a letter first."""
-    name = re.sub(r"[^a-z0-9]+", "-", pipeline.lower()).strip("-")
-    return name if name[:1].isalpha() else f"model-{name}".rstrip("-")
 
 
 def percent(weight: float) -> int:

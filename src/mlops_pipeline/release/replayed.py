@@ -15,7 +15,7 @@ from mlops_pipeline.config.release import Step
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.monitoring.labels import Known
 from mlops_pipeline.monitoring.recorded import within
-from mlops_pipeline.records.reading import batches
+from mlops_pipeline.records.reading import are_answers, batches
 from mlops_pipeline.release.evidence import CHAMPION, SHADOW, answers_in, evidence_of, joined, scored
 from mlops_pipeline.release.opened import Opened
 from mlops_pipeline.release.policy import Evidence
@@ -53,7 +53,7 @@ def replayed(of: Opened, version: int, since: datetime | None, until: datetime |
         import polars as pl
 
         for frame in batches(of.watch.store, since=since, until=until, model=of.model, version=number):
-            rows = frame.filter(pl.col("prediction").is_not_null() & (pl.col("error").fill_null("") == ""))
+            rows = frame.filter(are_answers())
             if rows.height:
                 said.append(scored(scorer, rows))
                 yield rows.with_columns(pl.lit(CHAMPION).alias("arm"))

@@ -124,7 +124,7 @@ class Table:
 
     def __init__(self, where: str | Path) -> None:
         address = str(where)
-        tables = database.Tables(TABLES, VERSION, "releases")
+        tables = database.Tables(TABLES, VERSION, "releases", "release")
         self._database = database.opened(Path(address), address if is_postgresql(address) else None, tables)
         self._lock = threading.RLock()
         self._seen: Row | None = None

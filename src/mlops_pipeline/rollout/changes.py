@@ -7,14 +7,12 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from mlops_pipeline.errors import without_secrets
+from mlops_pipeline.errors import is_secret_name, without_secrets
 
 # The server's own bookkeeping, and kubectl's copy of the whole object (which would repeat a Secret's content).
 _BOOKKEEPING = ("managedFields", "resourceVersion", "generation", "uid", "creationTimestamp", "selfLink")
 _COPY = "kubectl.kubernetes.io/last-applied-configuration"
 _MISSING = object()
-
-_TELLING = re.compile(r"PASS|TOKEN|SECRET|KEY|CREDENTIAL|AUTHORIZATION", re.IGNORECASE)
 
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> list[str]:
@@ -74,8 +72,8 @@ def _confidential(content: dict[str, Any]) -> set[str]:
     Variables stand in a list, by ``name`` and ``value``, or in a ConfigMap's data; no field of Kubernetes' own is in capitals or has ``_``.
     """
     found = {"data", "stringData"} if content.get("kind") == "Secret" else set()
-    found |= {"value"} if _TELLING.search(str(content.get("name"))) else set()
-    return found | {key for key in content if isinstance(key, str) and (key.isupper() or "_" in key) and _TELLING.search(key)}
+    found |= {"value"} if is_secret_name(str(content.get("name"))) else set()
+    return found | {key for key in content if isinstance(key, str) and (key.isupper() or "_" in key) and is_secret_name(key)}
 
 
 def _redacted(value: Any) -> Any:
@@ -91,7 +89,7 @@ def _redacted(value: Any) -> Any:
 def _is_asked_for(arguments: dict[Any, Any], place: Any) -> bool:
     """Whether a command's argument is the secret that the one before it announces."""
     flag = arguments.get(place - 1) if isinstance(place, int) else None
-    return isinstance(flag, str) and flag.startswith("-") and "=" not in flag and bool(_TELLING.search(flag))
+    return isinstance(flag, str) and flag.startswith("-") and "=" not in flag and is_secret_name(flag)
 
 
 def _shown(value: Any, limit: int = 80) -> str:

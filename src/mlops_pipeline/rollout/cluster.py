@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 from mlops_pipeline.errors import PipelineError, one_line
+from mlops_pipeline.pages import visible
 
 FIELD_MANAGER = "mlops"
 PATIENCE_S = 60  # a server that asks to come back later than this is not waited for
@@ -24,11 +25,6 @@ IN_CLUSTER_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/names
 _TIMEOUT_S = (10, 60)  # to connect, to answer
 
 Say = Callable[[str], None]
-
-
-def printable(text: str) -> str:
-    """Text of others without what would steer a terminal or begin a line of its own."""
-    return "".join(character if character.isprintable() else " " for character in text)
 
 
 class ClusterRefused(Exception):
@@ -39,7 +35,7 @@ class ClusterRefused(Exception):
         reason, message = body.get("reason"), body.get("message")
         self.no_dry_run = "does not support dry run" in str(message)
         # What the cluster says of a Secret may repeat its content.
-        self.message = printable(one_line((not secret and message) or reason or f"HTTP {status}", limit=600))
+        self.message = visible(one_line((not secret and message) or reason or f"HTTP {status}", limit=600))
         self.causes: list[dict[str, Any]] = list((body.get("details") or {}).get("causes") or ())
         self.retry_after = retry_after
         super().__init__(f"{status}: {self.message}")

@@ -47,7 +47,7 @@ def keeps_schema(examined: Examined, _rules: Validate) -> list[Failure]:
 def few_duplicates(examined: Examined, rules: Validate) -> Iterator[Failure]:
     rows, duplicates = examined.table.height, examined.duplicates
     if duplicates > rules.max_duplicate_share * rows:
-        digits = _digits(rules.max_duplicate_share, duplicates / rows, 3) - 2
+        digits = _digits(rules.max_duplicate_share, duplicates / rows) - 2
         yield Failure(
             "(table)",
             f"at most {rules.max_duplicate_share:.{digits}%} duplicate rows",
@@ -57,9 +57,9 @@ def few_duplicates(examined: Examined, rules: Validate) -> Iterator[Failure]:
         )
 
 
-def _digits(limit: float, seen: float, least: int) -> int:
+def _digits(limit: float, seen: float) -> int:
     """How many decimals say a limit whole, and tell what was seen beyond it from it."""
-    enough = (n for n in range(least, MOST_DIGITS) if isclose(round(limit, n), limit, rel_tol=1e-6) and round(seen, n) != round(limit, n))
+    enough = (n for n in range(3, MOST_DIGITS) if isclose(round(limit, n), limit, rel_tol=1e-6) and round(seen, n) != round(limit, n))
     return next(enough, MOST_DIGITS)
 
 
@@ -85,7 +85,7 @@ def target_varies(examined: Examined, rules: Validate) -> Iterator[Failure]:
         yield Failure(target, "at least two classes", table.height, str(labels), another, stops=True)
     for value, share in zip(labels, shares["\0share"], strict=True):
         if share < rules.min_class_share:
-            digits = _digits(rules.min_class_share, share, 3) - 2
+            digits = _digits(rules.min_class_share, share) - 2
             yield Failure(
                 target,
                 f"each class at least {rules.min_class_share:.{digits}%}",
@@ -105,6 +105,6 @@ def no_leakage(examined: Examined, rules: Validate) -> Iterator[Failure]:
                 name,
                 f"no leakage: alone predicts the target with AUC of at most {rules.max_single_feature_auc}",
                 examined.table.height,
-                f"AUC {value:.{_digits(rules.max_single_feature_auc, value, 3)}f}",
+                f"AUC {value:.{_digits(rules.max_single_feature_auc, value)}f}",
                 f"put {name} under dataset.known_after_outcome if only the outcome tells it, or raise validate.max_single_feature_auc",
             )

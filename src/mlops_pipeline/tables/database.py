@@ -6,7 +6,6 @@ written anew only where the answer differs; the pipeline depends on that file as
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from itertools import chain
@@ -14,12 +13,13 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
-from mlops_pipeline.config.addresses import filled, for_psycopg, is_postgresql
+from mlops_pipeline.config.addresses import filled, is_postgresql
 from mlops_pipeline.config.dataset import Source
 from mlops_pipeline.config.tree import tree_of
-from mlops_pipeline.errors import PipelineError, ServiceAway, one_line, without_secrets
+from mlops_pipeline.errors import PipelineError, ServiceAway, one_line
 from mlops_pipeline.files import sha256_of_file, write_text
 from mlops_pipeline.layout import SQLITE, sqlite_path
+from mlops_pipeline.postgresql import connect, first_line
 
 if TYPE_CHECKING:
     import polars as pl
@@ -84,7 +84,7 @@ def tables_of(source: Source, project: Path) -> Iterator[pl.DataFrame]:
     if address.startswith(SQLITE):
         yield from _of_sqlite(str(source.sql), project / sqlite_path(address), named)
     elif is_postgresql(address):
-        yield from _of_postgresql(str(source.sql), for_psycopg(address), named)
+        yield from _of_postgresql(str(source.sql), address, named)
     else:
         raise PipelineError(f"dataset.source.uri: names no database that is read: write {SQLITE}FILE or postgresql://HOST/NAME")
 
@@ -133,7 +133,11 @@ def _of_postgresql(sql: str, address: str, named: str) -> Iterator[pl.DataFrame]
     import psycopg
 
     try:
-        with _connected(address, named) as connection, connection.cursor("mlops_source") as cursor:
+        with (
+            connect(address, named, connect_timeout=CONNECT_S, application_name="mlops-pipeline") as connection,
+            connection.cursor("mlops_source") as cursor,
+        ):
+            connection.read_only = True
             cursor.itersize = ROWS
             cursor.execute(sql)
             description = cursor.description or []
@@ -142,38 +146,9 @@ def _of_postgresql(sql: str, address: str, named: str) -> Iterator[pl.DataFrame]
             while rows := cursor.fetchmany(ROWS):
                 yield _table(names, rows, types)
     except psycopg.OperationalError as error:
-        said = one_line(without_secrets(str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__))
-        raise ServiceAway(f"{named}: the database does not answer: {said}: check the server") from error
+        raise ServiceAway(f"{named}: the database does not answer: {first_line(error)}: check the server") from error
     except psycopg.Error as error:
-        said = one_line(without_secrets(str(error).strip().splitlines()[0]))
-        raise PipelineError(f"dataset.source.sql: {said}: mend the query") from error
-
-
-_AWAY = {
-    "authentication failed": "the database refuses the user or the password: mend them",
-    "FATAL: .*does not exist": "the server has no such database or user: mend the address",
-    "(resolve|translate) host": "its host is not known: mend the address",
-    "Connection refused": "no server answers at its host and port: check the address, and start the server",
-}
-"""By what libpq says, the same in our own words: its own may hold parts of a password."""
-
-
-@contextmanager
-def _connected(address: str, named: str) -> Iterator[Any]:
-    """A connection that only reads; what is told where there is none holds nothing of the address."""
-    import psycopg
-
-    try:
-        connection = psycopg.connect(address, connect_timeout=CONNECT_S, application_name="mlops-pipeline")
-    except psycopg.OperationalError as error:
-        away = "the database does not answer: check the address and the server"
-        raise ServiceAway(f"{named}: {next((ours for said, ours in _AWAY.items() if re.search(said, str(error))), away)}") from None
-    except (psycopg.Error, ValueError):
-        what = "the address cannot be read: write postgresql://USER:PASSWORD@HOST:PORT/NAME, and percent-encode the password"
-        raise PipelineError(f"{named}: {what} (% as %25, a blank as %20, @ as %40)") from None
-    with connection:
-        connection.read_only = True
-        yield connection
+        raise PipelineError(f"dataset.source.sql: {first_line(error)}: mend the query") from error
 
 
 def _postgresql_type(oid: int, name: str) -> Any:

@@ -37,12 +37,21 @@ def image() -> str:
     return f"mlops-pipeline:{version('mlops-pipeline')}"
 
 
-def pipeline_name(settings: Settings) -> str:
-    """A name that Kubernetes takes too; of a long one its beginning, with a digest that tells it from others that begin so."""
-    name = re.sub(r"[^a-z0-9]+", "-", f"mlops-{settings.name}".lower()).strip("-")
+def kubernetes_name(pipeline: str, before: str = "") -> str:
+    """A pipeline's name as Kubernetes takes it: small letters, digits and dashes, a letter first.
+
+    Of a long one its beginning, with a digest that tells it from others that begin so.
+    """
+    name = re.sub(r"[^a-z0-9]+", "-", f"{before}{pipeline}".lower()).strip("-")
+    name = name if name[:1].isalpha() else f"model-{name}".rstrip("-")
     if len(name) <= LONGEST_NAME:
         return name
-    return f"{name[: LONGEST_NAME - 9].rstrip('-')}-{hashlib.sha256(settings.name.encode()).hexdigest()[:8]}"
+    return f"{name[: LONGEST_NAME - 9].rstrip('-')}-{hashlib.sha256(pipeline.encode()).hexdigest()[:8]}"
+
+
+def pipeline_name(settings: Settings) -> str:
+    """A name that every orchestrator takes."""
+    return kubernetes_name(settings.name, "mlops-")
 
 
 def head(layout: Layout, target: str) -> str:
