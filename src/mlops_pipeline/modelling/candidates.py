@@ -38,8 +38,8 @@ MANY_ROWS = 20_000
 """With more rows LightGBM is also tried with four times the leaves, and twice the rounds from :data:`VERY_MANY_ROWS` on.
 
 Each time in the air of 290,000 flights: 8.9 minutes off by 31 leaves, 7.3 by these; whether one is late: an AUC of 0.777, and 0.801; the
-price of 54,000 diamonds: 546 and 527. It adds a hundredth where rows say little (earnings of 61,000 people: 8.69 and 8.74 dollars). So many leaves have
-no need of categories of LightGBM's own (ratings of films: 0.871, and 0.880 by those).
+price of 54,000 diamonds: 546 and 527. It adds a hundredth where rows say little (earnings of 61,000 people: 8.69 and 8.74 dollars). So
+many leaves have no need of categories of LightGBM's own (ratings of films: 0.871, and 0.880 by those).
 """
 
 VERY_MANY_ROWS = 100_000

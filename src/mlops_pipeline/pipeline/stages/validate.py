@@ -139,7 +139,8 @@ def _remarks(found: list[Failure], columns: list[ColumnUse], duplicates: int, ro
         elif use.use == FEATURE and use.note:
             yield f"'{use.name}' is a feature: {use.note}"
     if duplicates:
-        yield f"{duplicates:,} of {rows:,} rows repeat another: a random split keeps equal rows on one side, but for many that few values make equal"
+        kept = "a random split keeps equal rows on one side, but for many that few values make equal"
+        yield f"{duplicates:,} of {rows:,} rows repeat another: {kept}"
     for failure in found[:5]:
         if "duplicate" not in failure.rule:
             yield f"{failure.column}: {failure.rule}: {failure.seen}"
