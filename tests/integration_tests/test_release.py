@@ -24,7 +24,7 @@ import pytest
 import yaml
 
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.events import Event, ReleaseMoved, Warned, read_events
+from mlops_pipeline.events import Event, ReleaseMoved, Warned, ignored, read_events
 from mlops_pipeline.monitoring.labels import add_labels
 from mlops_pipeline.registry.champion import RegistryWriter
 from mlops_pipeline.release.controller import Controller, begin, promote, stop, tell_of
@@ -213,7 +213,7 @@ def test_a_release_that_is_ended_after_the_alias_has_moved_has_the_former_champi
         def killed_while_promoting() -> int:
             number = begin(of, table, 1, 2, "test", "test")
             moved(table, number, step=PROMOTING, weight=1.0)
-            registry.promote(2, None)
+            registry.promote(2, None, ignored)
             return number
 
         number = killed_while_promoting()
@@ -285,7 +285,7 @@ def test_what_is_refused_changes_nothing_and_what_is_away_for_a_moment_loses_not
         assert [event.reason for event in told if isinstance(event, ReleaseMoved)] == ["a guardrail broke"]
         assert "a guardrail broke" in released.mlops("monitor", "status", "--config", str(of.watch.origin)).stdout
         # From whatever folder it is typed, a rollback ends what is under way.
-        of.registry().promote(2, None)
+        of.registry().promote(2, None, ignored)
         begin(of, table, 2, 1, "test", "test")
         elsewhere.mlops("models", "rollback", *pipeline(released))
         assert table.current() == {}

@@ -207,9 +207,7 @@ def publish(settings: Settings, layout: Layout, tell: Listener) -> None:
     from mlops_pipeline.registry.runs import Tracking
 
     registry = RegistryWriter(Tracking(settings, layout))
-    with registry.deciding():  # else a promotion beside it could be written over by the champion that was
-        if late := registry.untold_champion():
-            tell(late)
+    with registry.deciding(tell):  # else a promotion beside it could be written over by the champion that was
         registry.publish(tell)
 
 
