@@ -20,11 +20,12 @@ import pytest
 from mlops_pipeline.config.pipeline import settings_of
 from mlops_pipeline.errors import PipelineError, ServiceAway, one_line
 from mlops_pipeline.events import ChampionChanged, Event, VersionDecided, event_of, ignored, kept
+from mlops_pipeline.files import write_json
 from mlops_pipeline.layout import Layout, layout_of, sqlite_path, sqlite_uri
 from mlops_pipeline.registry import reader
 from mlops_pipeline.registry.admission import IDENTITY_TAG, PASSED_TAG, WAITS_TAG
 from mlops_pipeline.registry.artifacts import artifact_root, bring_home, near, needs_of
-from mlops_pipeline.registry.champion import RegistryWriter
+from mlops_pipeline.registry.champion import RegistryWriter, lacking
 from mlops_pipeline.registry.download import Origin, Unfit, alone_beside, fetch, keep, put_copy
 from mlops_pipeline.registry.lock import store_lock
 from mlops_pipeline.registry.provenance import environment_facts
@@ -551,6 +552,24 @@ def test_a_change_whose_maker_was_killed_before_it_told_is_told_once_by_the_next
     client.set_registered_model_alias("small", CHALLENGER, "3")
     registry.make_champion(3, "passed the gate", killed)
     assert registry.get(3).aliases == {CHAMPION}
+
+
+def test_a_registration_is_held_against_one_answer_of_the_registry_which_is_not_said_to_lack_what_it_does_not_tell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
+    asked: list[str] = []
+
+    def answer(request: Any) -> tuple[int, dict[str, str], bytes]:
+        asked.append(request.path)
+        return 503, {}, b""
+
+    with answering(answer) as port:
+        settings, layout = pipeline(tmp_path / "project", registry={"uri": f"http://127.0.0.1:{port}"})
+        write_json(layout.registration, {"content_sha256": "a" * 64, "passed": True})
+        found = lacking(settings, layout)
+    assert found.registration.startswith(f"http://127.0.0.1:{port}: the registry does not answer (HTTP 503")
+    assert (found.best_model, len(asked)) == (False, 1)
 
 
 def test_what_a_killed_writer_left_is_taken_back_before_it_is_read(tmp_path: Path) -> None:

@@ -191,14 +191,12 @@ def bring_up_to_date(
 
 def registry_causes(settings: Settings, layout: Layout) -> list[Cause]:
     """What the registry or the link to its champion lacks although DVC has the registration recorded."""
-    from mlops_pipeline.registry.champion import best_model_is_current, missing_registration
+    from mlops_pipeline.registry.champion import lacking
 
-    missing = missing_registration(settings, layout)
-    if missing:
-        return [Cause("registry", missing)]
-    if best_model_is_current(settings, layout):
-        return []
-    return [Cause("best_model", f"{layout.relative(layout.best_model)} is not the champion")]
+    found = lacking(settings, layout)
+    if found.registration:
+        return [Cause("registry", found.registration)]
+    return [Cause("best_model", f"{layout.relative(layout.best_model)} is not the champion")] if found.best_model else []
 
 
 def publish(settings: Settings, layout: Layout, tell: Listener) -> None:

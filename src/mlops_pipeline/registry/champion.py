@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
@@ -376,8 +376,16 @@ class RegistryWriter(RegisteredModel):
         self._client.set_registered_model_tag(self.name, HISTORY_TAG, json.dumps(history[-REMEMBERED:]))
 
 
-def missing_registration(settings: Settings, layout: Layout) -> str:
-    """Why the recorded registration does not hold any more, or an empty string if it does.
+@dataclass(frozen=True)
+class Lacking:
+    """Why the recorded registration does not hold any more, or that all that ``best_model`` lacks is the champion's files."""
+
+    registration: str = ""
+    best_model: bool = False
+
+
+def lacking(settings: Settings, layout: Layout) -> Lacking:
+    """What the registry, asked once, or the link to its champion lacks.
 
     Asks the store without MLflow, whose import alone would take longer than the rest of an idle run. Only a clear
     «yes, it is there» counts: anything else sends the run through MLflow's own client.
@@ -385,9 +393,18 @@ def missing_registration(settings: Settings, layout: Layout) -> str:
     try:
         recorded = read_json(layout.registration)
     except (OSError, ValueError):
-        return "models/artifacts/registration.json is missing"
+        return Lacking("models/artifacts/registration.json is missing")
+    try:
+        there = [version for version in registered_model(settings, layout).versions() if version.content_sha256]
+    except PipelineError as error:
+        return Lacking(str(error))
+    missing = _missing(settings, there, recorded)
+    champion = next((version for version in there if version.is_champion and not version.refused), None)
+    return Lacking(missing, best_model=not missing and champion is not None and not _is(layout.best_model, champion.content_sha256))
+
+
+def _missing(settings: Settings, there: list[Version], recorded: dict[str, Any]) -> str:
     name = settings.registry.model or settings.name
-    there = _stored(settings, layout)
     champion = next((version for version in there if version.is_champion), None)
     if champion is not None and was_champion_before(champion.tags, champion.content_sha256) and not champion.decisions:
         return f"whether {name} version {champion.number}, made before versions were sealed, may be taken"
@@ -401,12 +418,6 @@ def missing_registration(settings: Settings, layout: Layout) -> str:
         is_champion = recorded["passed"] and recorded.get("then", "champion") == "champion"
         return f"{name} has lost its champion" if is_champion else ""
     return ""
-
-
-def best_model_is_current(settings: Settings, layout: Layout) -> bool:
-    """Whether ``best_model`` holds the registry's champion; True where there is none that may be taken, or no clear answer."""
-    champion = next((version for version in _stored(settings, layout) if CHAMPION in version.aliases and not version.refused), None)
-    return champion is None or _is(layout.best_model, champion.content_sha256)
 
 
 def prove(settings: Settings, layout: Layout, folder: Path) -> str:
@@ -436,15 +447,6 @@ def prove(settings: Settings, layout: Layout, folder: Path) -> str:
         return ""
     why = f"which MLflow calls champion, {champion.refused}" if champion.refused else "is champion now: `mlops run` brings its files here"
     return f"version {same[0].number} predicts; version {champion.number}{',' * bool(champion.refused)} {why}"
-
-
-def _stored(settings: Settings, layout: Layout) -> list[Version]:
-    """The versions of ours that the registry holds; none without a clear answer: the caller then asks through MLflow, which reports it."""
-    model = registered_model(settings, layout)
-    try:
-        return [version for version in model.versions() if version.content_sha256]
-    except PipelineError:
-        return []
 
 
 def _is(folder: Path, content_sha256: str) -> bool:
