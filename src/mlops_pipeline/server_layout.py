@@ -69,7 +69,7 @@ def place_of(settings: Serving, config: Path) -> Place:
         parts = replace(parts, plugins=tuple(dict.fromkeys((*parts.plugins, *settings.plugins))), origin=str(config))
     plugins.use(parts)
     record = settings.record
-    store = store_at(record.uri or str(base / record.folder), record.store, record.settings, str(config))
+    store = replace(store_at(record.uri or str(base / record.folder), record.store, record.settings, str(config)), of=name)
     return Place(
         registry,
         artifacts if artifacts.startswith("http") else "",

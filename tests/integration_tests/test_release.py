@@ -422,6 +422,11 @@ def test_the_table_may_be_in_postgresql_for_servers_on_several_machines(postgres
         worker.told(3)
         assert controller.untold() == []
         assert "postgresql://" in worker.place
+    # A table of before is whose pipeline's it is that comes first; another with such a database would answer by these releases.
+    for _ in range(2):
+        open_table(where, "small").close()
+    with pytest.raises(PipelineError, match="the releases of the registered model 'small', and this is 'other': give each a"):
+        open_table(where, "other")
 
 
 def version_of(status: int, said: Any) -> str:
