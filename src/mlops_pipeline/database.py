@@ -144,10 +144,10 @@ class SQLite:
                 before()
                 self.ask(f"PRAGMA user_version = {self._version}")  # the same as it was: a write, as of which others wait
             yield
-        except BaseException:
+            self.ask("COMMIT")
+        except BaseException:  # a commit that fails, as on a full disk, leaves the transaction open
             self._connection.rollback()
             raise
-        self.ask("COMMIT")
 
     def close(self) -> None:
         """Fold the log into the file."""
@@ -166,6 +166,8 @@ class PostgreSQL:
     """Tables at an address, shared by several machines."""
 
     def __init__(self, address: str, tables: Tables) -> None:
+        from psycopg import IsolationLevel
+
         from mlops_pipeline.records.postgresql import connect, described
         from mlops_pipeline.records.store import StoreError
 
@@ -177,6 +179,8 @@ class PostgreSQL:
             self._connection = connect(address)
         except StoreError as error:
             raise PipelineError(str(error).replace("record.uri", f"{tables.section}.uri")) from None
+        # Whatever the database's default is: who has waited for another that was writing must see what that has written.
+        self._connection.isolation_level = IsolationLevel.READ_COMMITTED
         info = self._connection.info
         self.place = f"postgresql://{info.host}:{info.port}/{info.dbname}"
         self.ask(f"SET statement_timeout = {STATEMENT_MS}")

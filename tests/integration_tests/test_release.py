@@ -13,6 +13,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -20,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import psycopg
 import pytest
 import yaml
 
@@ -427,6 +429,24 @@ def test_the_table_may_be_in_postgresql_for_servers_on_several_machines(postgres
         open_table(where, "small").close()
     with pytest.raises(PipelineError, match="the releases of the registered model 'small', and this is 'other': give each a"):
         open_table(where, "other")
+
+
+def test_who_waited_for_another_sees_what_that_has_decided_whatever_the_databases_default_is(postgresql: Any) -> None:
+    postgresql.psql("create database strict;")
+    postgresql.psql("alter database strict set default_transaction_isolation = 'repeatable read';")
+    where = str(postgresql.get_uri("strict"))
+    with closing(open_table(where)) as first, closing(open_table(where)) as second, psycopg.connect(where, autocommit=True) as watching:
+        number = begun(first)
+        last = first.last(number)
+        assert last is not None
+        with ThreadPoolExecutor(1) as pool:
+            with first._writing():
+                late = pool.submit(moved, second, number)
+                waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+                wait_for(lambda: watching.execute(waits).fetchone() == (1,), 60, "the other, that waits")
+                assert moved(first, number, state="aborted", weight=0.0) is not None
+            assert late.result() is None
+        assert [each.state for each in first.transitions(number)] == ["running", "aborted"]
 
 
 def version_of(status: int, said: Any) -> str:
