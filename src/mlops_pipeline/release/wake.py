@@ -77,6 +77,9 @@ def _servers(pipeline: Path, problems: list[str]) -> Iterator[Path]:
 
     try:
         project = find_project(pipeline)
+    except PipelineError:
+        return  # a table by itself is no server's
+    try:
         yield from (path.resolve() for path in servers_here(project))
         watch, releases = monitoring_config(None, project), release_config(None, project)
         if watch is not None and (named := load_monitoring(watch).serving) is not None:
