@@ -24,7 +24,6 @@ from mlops_pipeline.config.moments import shown_moment
 from mlops_pipeline.config.pipeline import Settings, load_settings
 from mlops_pipeline.contract.evaluation import FILE
 from mlops_pipeline.errors import PipelineError, ServiceAway
-from mlops_pipeline.events import kept_for
 from mlops_pipeline.files import read_json, replacing_folder, sha256_of_file, write_text
 from mlops_pipeline.inference.scorer import evaluation_at
 from mlops_pipeline.layout import Layout, find_project, layout_of
@@ -33,6 +32,7 @@ from mlops_pipeline.pipeline import runner
 from mlops_pipeline.pipeline.code_graph import source_files
 from mlops_pipeline.pipeline.definition import STAGES, stage_named
 from mlops_pipeline.pipeline.render import with_as_of
+from mlops_pipeline.release.wake import told_for
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -223,7 +223,7 @@ def run_stage(name: str, config: str, folder: str | None, reason: str = "") -> s
     settings, layout = opened(config, folder)
     settings = settings.with_reason(reason)
     stage, console = stage_named(name), log_console()
-    tell = kept_for(settings, layout, logged_to(get_run_logger()))
+    tell = told_for(settings, layout, logged_to(get_run_logger()))
     if settings.as_of is not None and not stage.reads:
         get_run_logger().info("as of %s: rows from then on are not seen", shown_moment(settings.as_of))
     if folder is None:

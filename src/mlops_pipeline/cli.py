@@ -154,12 +154,15 @@ def run(
 ) -> None:
     """Bring the pipeline up to date: run the stages that are stale, and say why each is."""
     from mlops_pipeline.config.pipeline import with_then
+    from mlops_pipeline.lines import shown_on
     from mlops_pipeline.pipeline import runner
     from mlops_pipeline.pipeline.render import with_as_of
+    from mlops_pipeline.release.wake import waking
 
     settings, layout, console = _opened(config)
     settings = with_as_of(with_then(settings, then).with_reason(reason), layout, as_of)
-    runner.run(settings, layout, console, force=force, start=start, stop=stop)
+    listeners = [waking(settings, layout, shown_on(console))]
+    runner.run(settings, layout, console, force=force, start=start, stop=stop, listeners=listeners)
     if stop is None:
         from mlops_pipeline.pipeline.made import made
 
@@ -213,12 +216,12 @@ def stage(
     as_of: AsOf = None,
 ) -> None:
     """Run one stage without asking the cache; DVC calls this, and orchestrators whose tasks share no folder."""
-    from mlops_pipeline.events import kept_for
     from mlops_pipeline.lines import shown_on
     from mlops_pipeline.pipeline.artifacts import run_stage
     from mlops_pipeline.pipeline.definition import stage_named
     from mlops_pipeline.pipeline.render import refuse_an_old_definition, with_as_of
     from mlops_pipeline.pipeline.runner import refuse_beside_a_run
+    from mlops_pipeline.release.wake import told_for
 
     settings, layout, console = _opened(config)
     refuse_beside_a_run(layout)
@@ -226,7 +229,7 @@ def stage(
         raise PipelineError(f"--as-of {as_of}: is for the stage that reads the sources: leave it out for '{name}'")
     settings = with_as_of(settings, layout, as_of)
     refuse_an_old_definition(settings, layout)
-    tell = kept_for(settings, layout, shown_on(console))
+    tell = told_for(settings, layout, shown_on(console))
     run_stage(stage_named(name), settings, layout, console, tell, inputs=inputs or (), outputs=outputs or ())
 
 
@@ -628,18 +631,10 @@ def promote(
     config: Config = None,
 ) -> None:
     """Make a version champion by hand."""
-    registry, layout, console, tell = _decider(config)
-    with registry.deciding():
-        former = registry.champion()
-        promoted = registry.promote(version, override)
-        if override is not None:
-            tell(registry.told(promoted, promoted.decisions[-1]))
-        if former is None or former.number != promoted.number:
-            from mlops_pipeline.release.face import champion_moves
-
-            tell(registry.changed(promoted, former, "promoted by hand", override or ""))
-            champion_moves(layout.config, console, promoted.number)
-        registry.publish()
+    registry, _, console, tell = _decider(config)
+    with registry.deciding(tell):
+        promoted = registry.promote(version, override, tell)
+        registry.publish(tell)
     console.print(f"{registry.name} version {promoted.number} is champion")
 
 
@@ -662,17 +657,15 @@ def reject(version: int, reason: Reason, by: By = "", as_json: AsJson = False, c
 @models.command()
 def rollback(config: Config = None) -> None:
     """Make the former champion champion again."""
-    from mlops_pipeline.release.face import champion_moves
+    from mlops_pipeline.release.face import end_releases
 
     registry, layout, console, tell = _decider(config)
-    with registry.deciding():
+    with registry.deciding(tell):
         registry.admit_champions_of_before(tell)
         registry.former_champion()
-        champion_moves(layout.config, console, None, "`mlops models rollback`")
-        gone, back = registry.rollback()
-        champion_moves(layout.config, console, back.number)
-        tell(registry.changed(back, gone, "rolled back"))
-        registry.publish()
+        end_releases(layout.config, console, "`mlops models rollback`")
+        gone, back = registry.rollback(tell)
+        registry.publish(tell)
     console.print(f"{registry.name} version {back.number} is champion again; version {gone.number} stays out until it is promoted by hand")
 
 
@@ -1097,13 +1090,9 @@ def demo_release(
 
 
 def _decide(word: Word, version: int, reason: str, by: str, config: Path | None, *, as_json: bool) -> None:
-    registry, layout, console, tell = _decider(config, as_json=as_json)
-    with registry.deciding():
+    registry, _, console, tell = _decider(config, as_json=as_json)
+    with registry.deciding(tell):
         settled = registry.settle(version, word, reason, by, tell)
-        if settled.is_taken_up:
-            from mlops_pipeline.release.face import champion_moves
-
-            champion_moves(layout.config, terminal.opened(sys.stderr) if as_json else console, version)
         if settled.version.is_champion:
             registry.publish(tell)
     made, is_champion = settled.decision, settled.version.is_champion
@@ -1160,12 +1149,12 @@ def _registered_model(config: Path | None) -> tuple[RegisteredModel, Any]:
 
 
 def _decider(config: Path | None, *, as_json: bool = False) -> tuple[RegistryWriter, Layout, Console, Listener]:
-    """The registry as it is written to, and who is told of it: the console too, unless a program reads there."""
-    from mlops_pipeline.events import kept_for
+    """The registry as it is written to, and who is told of it: a person on standard error where a program reads the output."""
     from mlops_pipeline.lines import shown_on
     from mlops_pipeline.registry.champion import RegistryWriter
     from mlops_pipeline.registry.runs import Tracking
+    from mlops_pipeline.release.wake import told_for
 
     settings, layout, console = _opened(config)
-    tell = kept_for(settings, layout, *(() if as_json else (shown_on(console),)))
+    tell = told_for(settings, layout, shown_on(terminal.opened(sys.stderr) if as_json else console))
     return RegistryWriter(Tracking(settings, layout)), layout, console, tell

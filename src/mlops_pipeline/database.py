@@ -145,10 +145,10 @@ class SQLite:
                 before()
                 self.ask(f"PRAGMA user_version = {self._version}")  # the same as it was: a write, as of which others wait
             yield
-        except BaseException:
+            self.ask("COMMIT")
+        except BaseException:  # a commit that fails, as on a full disk, leaves the transaction open
             self._connection.rollback()
             raise
-        self.ask("COMMIT")
 
     def close(self) -> None:
         """Fold the log into the file."""
@@ -167,8 +167,12 @@ class PostgreSQL:
     """Tables at an address, shared by several machines."""
 
     def __init__(self, address: str, tables: Tables) -> None:
+        from psycopg import IsolationLevel
+
         self._address = address
         self._connection = connect(address, f"{tables.section}.uri", application_name=f"mlops {tables.section}", **KEPT_OPEN)
+        # Whatever the database's default is: who has waited for another that was writing must see what that has written.
+        self._connection.isolation_level = IsolationLevel.READ_COMMITTED
         info = self._connection.info
         self.place = f"postgresql://{info.host}:{info.port}/{info.dbname}"
         self.ask(f"SET statement_timeout = {STATEMENT_MS}")

@@ -408,24 +408,18 @@ def read_events(path: Path) -> Iterator[Event]:
     """The events that a file holds, in the order they were written; half lines and kinds not known here are left out."""
     with path.open("rb") as lines:
         for line in lines:
-            event = _event(line)
+            event = event_of(line)
             if event is not None:
                 yield event
 
 
-def champion_told(path: Path, model: str) -> tuple[int | None, frozenset[int]]:
-    """The version that a file last tells of as champion of a model, and those that passed the gate since."""
-    champion: int | None = None
-    passed: set[int] = set()
-    for event in read_events(path) if path.is_file() else ():
-        if isinstance(event, ChampionChanged) and event.model == model:
-            champion, passed = event.version, set()
-        elif isinstance(event, GateDecided) and event.model == model and event.passed:
-            passed.add(event.version)
-    return champion, frozenset(passed)
+def is_kept(path: Path, event: Event) -> bool:
+    """Whether a file holds an event."""
+    return path.is_file() and any(each == event for each in read_events(path))
 
 
-def _event(line: bytes) -> Event | None:
+def event_of(line: bytes | str) -> Event | None:
+    """The event that a line tells of; None for half a line, or a kind that is not known here."""
     try:
         content = json.loads(line)
         return msgspec.convert(content, KINDS[content["event"]])

@@ -69,7 +69,8 @@ def place_of(settings: Serving, config: Path) -> Place:
         parts = replace(parts, plugins=tuple(dict.fromkeys((*parts.plugins, *settings.plugins))), origin=str(config))
     plugins.use(parts)
     record = settings.record
-    store = store_at(filled(record.uri or "", "record.uri") or str(base / record.folder), record.store, record.settings, str(config))
+    where = filled(record.uri or "", "record.uri") or str(base / record.folder)
+    store = replace(store_at(where, record.store, record.settings, str(config)), of=name)
     return Place(
         registry,
         artifacts if artifacts.startswith("http") else "",

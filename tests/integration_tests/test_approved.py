@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
-from mlops_pipeline.events import VersionDecided, read_events
+from mlops_pipeline.events import ChampionChanged, VersionDecided, read_events
 from mlops_pipeline.registry.versions import content_digest
 from mlops_pipeline.release.opened import Opened, opened
-from tests.conftest import Project, wait_for
+from tests.conftest import Project, copied, wait_for
 from tests.integration_tests.clients import get
 from tests.integration_tests.conftest import mlflow_client, serving
 from tests.integration_tests.faults import promote, served_version
@@ -93,6 +93,40 @@ def test_a_version_is_taken_on_a_persons_word_alone_and_every_word_stays(two: Pr
     ]
     tags = mlflow_client(two).get_model_version("small", "2").tags
     assert [json.loads(tags[key])["reason"] for key in sorted(tags) if key.startswith("mlops.decision.")] == [one.reason for one in events]
+
+
+def test_servers_hear_of_another_champion_at_once_and_it_is_told_once_whatever_made_it(registered: Project, tmp_path: Path) -> None:
+    project = copied(registered, tmp_path / "project")
+    (project.folder / "configs").mkdir(exist_ok=True)
+    server = project.folder / "configs/serving_config.yaml"
+    server.write_text(f"pipeline: {project.config}\n")
+    of = opened(None, project.folder)
+    of.table().close()
+    project.change(train={"params": {"n_estimators": 25}}, gate={"champion_margin": 1.0})
+    project.run()
+    assert said_to_move(of) == ["2"]
+    models(project, "rollback")
+    assert said_to_move(of) == ["2", "1"]
+    project.run()
+    assert said_to_move(of) == ["2", "1"], "who is champion already is no news"
+    project.change(train={"params": {"n_estimators": 30}})
+    project.run("--to", "evaluate")
+    project.mlops("stage", "register", "--config", str(project.config))
+    assert said_to_move(of) == ["2", "1", "3"]
+    # Settings of a server that cannot be read keep no version from being champion, and that is said.
+    server.write_text(f"pipeline: {project.config}\ntls: {{cert: none.pem, key: none.pem}}\n")
+    done = models(project, "promote", "2")
+    assert done.returncode == 0
+    assert "a server was not told of version 2, and hears of it when it looks at the registry itself" in " ".join(done.stdout.split())
+    assert said_to_move(of) == ["2", "1", "3"]
+    changed = [one for one in read_events(project.folder / "data/events.jsonl") if isinstance(one, ChampionChanged)]
+    assert [(one.version, one.former, one.how) for one in changed] == [
+        (1, None, "passed the gate"),
+        (2, 1, "passed the gate"),
+        (1, 2, "rolled back"),
+        (3, 1, "passed the gate"),
+        (2, 3, "promoted by hand"),
+    ]
 
 
 @pytest.mark.parametrize("name", ["onnx/model.onnx", "MODEL_CARD.md"])

@@ -94,6 +94,7 @@ MOMENTS = [
     ("registry.champion", "add", "RegistryWriter", 1, True),
     ("registry.champion", "add", "RegistryWriter", 1, False),
     ("registry.champion", "make_champion", "RegistryWriter", 1, True),
+    ("registry.champion", "_tidy", "RegistryWriter", 1, True),  # the alias is moved, and nobody told
     ("registry.champion", "make_champion", "RegistryWriter", 1, False),
     ("registry.champion", "publish", "RegistryWriter", 1, True),
     ("registry.champion", "publish", "RegistryWriter", 1, False),
@@ -130,8 +131,8 @@ def registered(project: Project) -> list[tuple[str, list[str]]]:
 def test_a_kill_while_a_challenger_replaces_a_champion_leaves_exactly_one(project: Project) -> None:
     run(project)
     project.change(train={"params": {"n_estimators": 25}}, gate={"champion_margin": 0.5})
-    for before in (True, False):
-        killed_run(project, "registry.champion", "make_champion", "--from", "register", owner="RegistryWriter", before=before)
+    for step, before in (("make_champion", True), ("_tidy", True), ("make_champion", False)):
+        killed_run(project, "registry.champion", step, "--from", "register", owner="RegistryWriter", before=before)
         assert sum(aliases.count("champion") for _, aliases in registered(project)) == 1
         assert Path(project.folder / "models/registry/best_model/MLmodel").is_file()
         run(project)

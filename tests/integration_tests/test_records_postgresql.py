@@ -15,10 +15,11 @@ import polars as pl
 import psycopg
 import pytest
 
+from mlops_pipeline.config.serving import RecordStore
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.records.entry import Entry
 from mlops_pipeline.records.process import open_store
-from mlops_pipeline.records.reading import news, read
+from mlops_pipeline.records.reading import news, read, requests_of
 from mlops_pipeline.records.store import StoreError
 from tests.conftest import Project, wait_for
 from tests.integration_tests.clients import load
@@ -66,6 +67,26 @@ def test_who_reads_on_is_handed_what_each_writer_has_added(address: str) -> None
         assert list(found.frames) == []
     for store in stores:
         store.close()
+
+
+def test_pipelines_that_share_a_database_do_not_see_one_anothers_rows_and_what_an_older_release_wrote_stays(address: str) -> None:
+    """Both call their model champion, and count versions from 1."""
+    one, two = (RecordStore("postgresql", address, {}, of) for of in ("one", "two"))
+    written(address, [entry("old", time=NOON)])
+    with psycopg.connect(address) as connection:
+        connection.execute("DROP TABLE mlops_prediction_runs")  # as an older release has left it
+    assert read(one)["request_id"].to_list() == ["old"]
+    for store, times in ((one, 1), (two, 2)):
+        made = database(store)
+        write(made, [entry(f"{store.of}-{place}", time=NOON + place) for place in range(1, 1 + times)])
+        made.close()
+    since = datetime.fromtimestamp(NOON, UTC)
+    assert read(one)["request_id"].to_list() == ["old", "one-1"]
+    assert read(two)["request_id"].to_list() == ["old", "two-1", "two-2"]
+    assert [each.request_id for each in requests_of(one, since=since, model="champion")] == ["old", "one-1"]
+    with news(two, {}, since=since, model="champion") as found:
+        assert pl.concat(found.frames)["request_id"].sort().to_list() == ["old", "two-1", "two-2"]
+    assert read(address).height == 4
 
 
 def test_a_private_value_is_nowhere_in_the_database(server: Any, address: str) -> None:
@@ -217,6 +238,8 @@ def test_a_model_server_rides_out_a_database_that_is_killed(server: Any, address
             wait_for(lambda: len(seen.acknowledged) > already + 100, 120, "answers again")
         assert seen.statuses() == {200, 503}
         assert not seen.broken
+    with psycopg.connect(address) as connection:
+        assert set(connection.execute("SELECT of FROM mlops_prediction_runs")) == {("small",)}
     answered = read(address).filter(pl.col("error") == "")["request_id"]
     assert set(seen.acknowledged) <= set(answered)
     assert answered.n_unique() == len(answered)

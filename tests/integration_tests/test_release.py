@@ -13,6 +13,7 @@ import signal
 import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -20,11 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import polars as pl
+import psycopg
 import pytest
 import yaml
 
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.events import Event, ReleaseMoved, Warned, read_events
+from mlops_pipeline.events import Event, ReleaseMoved, Warned, ignored, read_events
 from mlops_pipeline.monitoring.labels import add_labels
 from mlops_pipeline.registry.champion import RegistryWriter
 from mlops_pipeline.release.controller import Controller, begin, promote, stop, tell_of
@@ -213,7 +215,7 @@ def test_a_release_that_is_ended_after_the_alias_has_moved_has_the_former_champi
         def killed_while_promoting() -> int:
             number = begin(of, table, 1, 2, "test", "test")
             moved(table, number, step=PROMOTING, weight=1.0)
-            registry.promote(2, None)
+            registry.promote(2, None, ignored)
             return number
 
         number = killed_while_promoting()
@@ -285,7 +287,7 @@ def test_what_is_refused_changes_nothing_and_what_is_away_for_a_moment_loses_not
         assert [event.reason for event in told if isinstance(event, ReleaseMoved)] == ["a guardrail broke"]
         assert "a guardrail broke" in released.mlops("monitor", "status", "--config", str(of.watch.origin)).stdout
         # From whatever folder it is typed, a rollback ends what is under way.
-        of.registry().promote(2, None)
+        of.registry().promote(2, None, ignored)
         begin(of, table, 2, 1, "test", "test")
         elsewhere.mlops("models", "rollback", *pipeline(released))
         assert table.current() == {}
@@ -422,6 +424,29 @@ def test_the_table_may_be_in_postgresql_for_servers_on_several_machines(postgres
         worker.told(3)
         assert controller.untold() == []
         assert "postgresql://" in worker.place
+    # A table of before is whose pipeline's it is that comes first; another with such a database would answer by these releases.
+    for _ in range(2):
+        open_table(where, "small").close()
+    with pytest.raises(PipelineError, match="the releases of the registered model 'small', and this is 'other': give each a"):
+        open_table(where, "other")
+
+
+def test_who_waited_for_another_sees_what_that_has_decided_whatever_the_databases_default_is(postgresql: Any) -> None:
+    postgresql.psql("create database strict;")
+    postgresql.psql("alter database strict set default_transaction_isolation = 'repeatable read';")
+    where = str(postgresql.get_uri("strict"))
+    with closing(open_table(where)) as first, closing(open_table(where)) as second, psycopg.connect(where, autocommit=True) as watching:
+        number = begun(first)
+        last = first.last(number)
+        assert last is not None
+        with ThreadPoolExecutor(1) as pool:
+            with first._writing():
+                late = pool.submit(moved, second, number)
+                waits = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+                wait_for(lambda: watching.execute(waits).fetchone() == (1,), 60, "the other, that waits")
+                assert moved(first, number, state="aborted", weight=0.0) is not None
+            assert late.result() is None
+        assert [each.state for each in first.transitions(number)] == ["running", "aborted"]
 
 
 def version_of(status: int, said: Any) -> str:

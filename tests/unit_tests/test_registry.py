@@ -19,12 +19,13 @@ import pytest
 
 from mlops_pipeline.config.pipeline import settings_of
 from mlops_pipeline.errors import PipelineError, ServiceAway, one_line
-from mlops_pipeline.events import Event
+from mlops_pipeline.events import ChampionChanged, Event, VersionDecided, event_of, ignored, kept
+from mlops_pipeline.files import write_json
 from mlops_pipeline.layout import Layout, layout_of, sqlite_path, sqlite_uri
 from mlops_pipeline.registry import reader
-from mlops_pipeline.registry.admission import IDENTITY_TAG, PASSED_TAG
+from mlops_pipeline.registry.admission import IDENTITY_TAG, PASSED_TAG, WAITS_TAG
 from mlops_pipeline.registry.artifacts import artifact_root, bring_home, near, needs_of
-from mlops_pipeline.registry.champion import RegistryWriter
+from mlops_pipeline.registry.champion import RegistryWriter, lacking
 from mlops_pipeline.registry.download import Origin, Unfit, alone_beside, fetch, keep, put_copy
 from mlops_pipeline.registry.lock import store_lock
 from mlops_pipeline.registry.provenance import environment_facts
@@ -32,12 +33,14 @@ from mlops_pipeline.registry.reader import NotThere, RegisteredModel, RegistryUn
 from mlops_pipeline.registry.rest import is_at, opened, told
 from mlops_pipeline.registry.runs import Tracking, answers, open_client, refuse_what_is_known_to_fail
 from mlops_pipeline.registry.versions import (
+    CHALLENGER,
     CHAMPION,
     CONTENT_TAG,
     EVALUATED_TAG,
     GATE_TAG,
     HISTORY_TAG,
     LATENCY_TAG,
+    UNTOLD_TAG,
     Version,
     content_digest,
 )
@@ -460,7 +463,9 @@ def test_champions_of_before_are_taken_whatever_a_later_gate_said_and_an_alias_s
         tags = {CONTENT_TAG: f"{number:064x}", PASSED_TAG: "false"} | ({IDENTITY_TAG: "b" * 64} if number == 5 else {})
         client.create_model_version("small", source=f"/m/{number}", tags={**tags, EVALUATED_TAG: "a" * 64})
     client.set_registered_model_alias("small", CHAMPION, "3")
-    registry.decide(2, "rejected", "too slow", "anna")
+    registry.decide(2, "rejected", "too slow", said.append, "anna")
+    assert [(event.decision, event.by) for event in said if isinstance(event, VersionDecided)] == [("rejected", "anna")]
+    said.clear()
     assert {version.number for version in registry.versions() if not version.refused} == set()
     registry.admit_champions_of_before(said.append)
     assert "small versions 1, 2, 3: champion before versions were sealed" in said[0].text  # type: ignore[attr-defined]
@@ -484,14 +489,87 @@ def test_the_memory_of_former_champions_fits_into_a_tag_however_many_there_were(
     for number in (1, 2):
         client.create_model_version("small", source=f"/m/{number}", tags={CONTENT_TAG: f"{number:064x}"})
     client.set_registered_model_alias("small", CHAMPION, "1")
-    registry.make_champion(2)
+    registry.make_champion(2, "passed the gate", ignored)
     kept = client.get_registered_model("small").tags[HISTORY_TAG]
     assert len(kept) < 5_000
     assert json.loads(kept)[-2:] == [101_499, 1]
     assert registry.get(2).is_champion
     client.set_registered_model_tag("small", HISTORY_TAG, "[1, 'two']")
     with pytest.raises(PipelineError, match=r"small: the registered model's tag mlops.former_champions = .*: mend it in MLflow, or delete"):
-        registry.rollback()
+        registry.rollback(ignored)
+
+
+def test_a_change_whose_maker_was_killed_before_it_told_is_told_once_by_the_next_who_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    uri = (tmp_path / "mlruns").as_uri()
+    settings, layout = pipeline(tmp_path / "project", tracking={"uri": uri})
+    registry, client = RegistryWriter(Tracking(settings, layout)), MlflowClient(uri, registry_uri=uri)
+    client.create_registered_model("small")
+    for number in (1, 2, 3):
+        client.create_model_version("small", source=f"/m/{number}", tags={CONTENT_TAG: f"{number:064x}", WAITS_TAG: f"{number:064x}"})
+    told: list[Event] = []
+    registry.make_champion(1, "passed the gate", told.append)
+    client.set_registered_model_alias("small", CHALLENGER, "2")
+
+    def killed(_: Event) -> None:
+        raise KeyboardInterrupt
+
+    def late() -> list[tuple[int, int | None, str, str, str]]:
+        heard: list[Event] = []
+        with registry.deciding(heard.append):
+            pass
+        return [(e.version, e.former, e.how, e.reason, e.user) for e in heard if isinstance(e, ChampionChanged)]
+
+    monkeypatch.setenv("MLOPS_USER", "anna")
+    with pytest.raises(KeyboardInterrupt):
+        registry.make_champion(2, "promoted by hand", killed, "the old one drifts")
+    monkeypatch.setenv("MLOPS_USER", "berta")
+    assert late() == [(2, 1, "promoted by hand", "the old one drifts", "anna")]
+    assert late() == []
+    second = registry.get(2)
+    assert (second.aliases, second.waits) == (frozenset({CHAMPION}), False)
+    # Killed after it was told, and before it was noted that it is.
+    tell_and_keep = kept(layout.events, uri)
+    with monkeypatch.context() as short, pytest.raises(KeyboardInterrupt):
+        short.setattr(RegistryWriter, "_tidy", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        registry.make_champion(1, "rolled back", tell_and_keep)
+    event = event_of(registry.get(1).tags[UNTOLD_TAG])
+    assert event is not None
+    tell_and_keep(event)
+    assert late() == []
+    # Killed before the alias has moved: another is champion then, and nobody is told.
+    with monkeypatch.context() as short, pytest.raises(KeyboardInterrupt):
+        short.setattr(MlflowClient, "set_registered_model_alias", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        registry.make_champion(3, "passed the gate", tell_and_keep)
+    assert late() == []
+    client.set_registered_model_alias("small", CHAMPION, "3")
+    assert late() == [], "an alias that somebody sets later was not moved by who was killed"
+    # Doing it again tells nothing, and takes away what a kill has left.
+    client.set_registered_model_alias("small", CHALLENGER, "3")
+    registry.make_champion(3, "passed the gate", killed)
+    assert registry.get(3).aliases == {CHAMPION}
+
+
+def test_a_registration_is_held_against_one_answer_of_the_registry_which_is_not_said_to_lack_what_it_does_not_tell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("MLFLOW_REGISTRY_URI", raising=False)
+    asked: list[str] = []
+
+    def answer(request: Any) -> tuple[int, dict[str, str], bytes]:
+        asked.append(request.path)
+        return 503, {}, b""
+
+    with answering(answer) as port:
+        settings, layout = pipeline(tmp_path / "project", registry={"uri": f"http://127.0.0.1:{port}"})
+        write_json(layout.registration, {"content_sha256": "a" * 64, "passed": True})
+        found = lacking(settings, layout)
+    assert found.registration.startswith(f"http://127.0.0.1:{port}: the registry does not answer (HTTP 503")
+    assert (found.best_model, len(asked)) == (False, 1)
 
 
 def test_what_a_killed_writer_left_is_taken_back_before_it_is_read(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from mlops_pipeline.database import SQLite, Tables
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.release.face import _turns_told
 from mlops_pipeline.release.policy import Decision, Evidence
@@ -63,6 +64,19 @@ def test_workers_see_what_the_controller_decides_and_only_then_look(tmp_path: Pa
     assert worker.current() == {}
     assert [each.reason for each in controller.transitions(number)] == ["typed", "enough rows", "enough rows"]
     assert controller.transitions(number)[1].evidence == {"rows": 200}
+
+
+def test_a_commit_that_fails_undoes_what_it_was_of_and_the_next_is_kept(tmp_path: Path) -> None:
+    statements = (
+        "CREATE TABLE one (id INTEGER PRIMARY KEY);\nCREATE TABLE two (one INTEGER REFERENCES one (id) DEFERRABLE INITIALLY DEFERRED);\n"
+    )
+    with closing(SQLite(tmp_path / "file.sqlite", Tables(statements, 1, "a test"))) as database:
+        database.ask("PRAGMA foreign_keys = ON")
+        with pytest.raises(PipelineError, match="FOREIGN KEY constraint failed"), database.writing():
+            database.ask("INSERT INTO two VALUES (7)")
+        with database.writing():
+            database.ask("INSERT INTO one VALUES (1)")
+        assert (database.ask("SELECT * FROM one"), database.ask("SELECT * FROM two")) == ([(1,)], [])
 
 
 def test_what_one_worker_trips_stops_the_challenger_in_all_whatever_is_decided_then(tmp_path: Path) -> None:

@@ -59,7 +59,13 @@ def serving_here(project: Path | None = None) -> Path | None:
     project = project or project_here()
     if (project / SERVING).is_file():
         return _shown(project / SERVING)
-    return _only([path for path in _files(project, _IS_SERVING, but=_IS_PIPELINE) if not _is_monitoring(path)], "")
+    return _only(servers_here(project), "")
+
+
+def servers_here(project: Path) -> list[Path]:
+    """Every file among a project's settings that is a server's."""
+    usual = [project / SERVING] if (project / SERVING).is_file() else []
+    return usual + [path for path in _files(project, _IS_SERVING, but=_IS_PIPELINE) if path not in usual and not _is_monitoring(path)]
 
 
 def monitoring_config(given: Path | None, project: Path | None = None) -> Path | None:

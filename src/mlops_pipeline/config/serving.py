@@ -138,6 +138,8 @@ class RecordStore:
     name: str
     where: str
     settings: dict[str, Any] = field(default_factory=dict)
+    of: str = ""
+    """The registered model that is behind the names in the address: another pipeline's may be recorded in the same place."""
 
 
 def scheme_of(where: str) -> str | None:

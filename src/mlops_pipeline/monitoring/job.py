@@ -27,7 +27,6 @@ from mlops_pipeline.monitoring.recorded import RecordedRows, measured, within
 from mlops_pipeline.monitoring.retraining import carry_out
 from mlops_pipeline.monitoring.skew import skewed, table_now, with_skew
 from mlops_pipeline.monitoring.state import WatchState, Window
-from mlops_pipeline.monitoring.waiting import version_waiting
 from mlops_pipeline.monitoring.watched import Watched
 from mlops_pipeline.records.entry import CHALLENGER
 from mlops_pipeline.records.reading import arm_in, requests_of
@@ -59,7 +58,7 @@ def run(
 
     ``meanwhile`` is called every few seconds while a training goes on.
     """
-    done = Ran()
+    done, asked = Ran(), watch.asking_once()
     try:
         try:
             for model in watch.models:
@@ -72,15 +71,15 @@ def run(
             done.again += _look_up_again(watch, state, tell, as_of)
     finally:
         # What is known is told, even where the record cannot be read now.
-        _deliver(watch, state, tell, done)
+        _deliver(asked, state, tell, done)
     done.retraining = carry_out(watch, state, tell, meanwhile)
-    _deliver(watch, state, tell, done)
+    _deliver(watch.asking_once() if done.retraining else asked, state, tell, done)
     return done
 
 
 def _deliver(watch: Watched, state: WatchState, tell: Listener, done: Ran) -> None:
     with suppress(PipelineError):  # a registry that is away says nothing new
-        version = version_waiting(watch)
+        version = watch.waiting()
         with state.writing():
             judge_waiting(watch, state, version, time.time())
     with state.writing():

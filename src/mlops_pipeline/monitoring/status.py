@@ -17,7 +17,7 @@ from mlops_pipeline.monitoring.measured import UNMEASURED
 from mlops_pipeline.monitoring.rules import WAITS, shown
 from mlops_pipeline.monitoring.skew import said_of as said_of_skew
 from mlops_pipeline.monitoring.state import AlertRow, WatchState, Window
-from mlops_pipeline.monitoring.waiting import said_of, version_waiting
+from mlops_pipeline.monitoring.waiting import said_of
 from mlops_pipeline.monitoring.watched import Watched
 
 Line = list[Words]
@@ -51,7 +51,7 @@ def status(watch: Watched, state: WatchState) -> dict[str, Any]:
 def _waiting(watch: Watched) -> dict[str, Any] | None:
     """The version that waits for a person's approval."""
     try:
-        version = version_waiting(watch)
+        version = watch.waiting()
     except PipelineError:
         return None
     return None if version is None else {"version": version.number, "created": version.created, "text": said_of(watch, version)}

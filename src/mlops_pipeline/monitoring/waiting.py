@@ -5,13 +5,7 @@ from __future__ import annotations
 from mlops_pipeline.config.finding import option_for
 from mlops_pipeline.monitoring.rules import WAITING, Judgement
 from mlops_pipeline.monitoring.watched import Watched
-from mlops_pipeline.registry.champion import registered_model
 from mlops_pipeline.registry.versions import Version
-
-
-def version_waiting(watch: Watched) -> Version | None:
-    """The version that waits for approval. Raises :class:`PipelineError` where the registry does not answer."""
-    return registered_model(watch.pipeline, watch.layout).waiting()
 
 
 def said_of(watch: Watched, version: Version) -> str:

@@ -26,7 +26,7 @@ from mlops_pipeline.monitoring.rules import Terms
 from mlops_pipeline.monitoring.state import OWNER, WatchState, state_at
 from mlops_pipeline.parts import METRICS
 from mlops_pipeline.registry.champion import registered_model
-from mlops_pipeline.registry.reader import RegistryUnreachable
+from mlops_pipeline.registry.reader import RegistryUnreachable, waiting
 from mlops_pipeline.registry.versions import Version
 from mlops_pipeline.server_layout import Place, place_of
 
@@ -52,7 +52,7 @@ class Watched:
     channels: Channels
     _known: dict[str, Reference] = field(default_factory=dict)
     _versions: dict[int, Version] = field(default_factory=dict)
-    _asked: list[RegistryUnreachable | None] | None = None
+    _asked: list[list[Version] | RegistryUnreachable] | None = None
     """What came of asking the registry, where that is done once; None where it is asked again for what is not known."""
 
     def asking_once(self) -> Watched:
@@ -129,23 +129,32 @@ class Watched:
         if not version.isdigit():
             return None
         if int(version) not in self._versions:
-            why_not = self._asked[0] if self._asked else self._ask()
-            if why_not is not None:
-                raise why_not
+            self._versions.update({each.number: each for each in self._there()})
         return self._versions.get(int(version))
 
-    def _ask(self) -> RegistryUnreachable | None:
+    def waiting(self) -> Version | None:
+        """The version that waits for a person's approval. Raises :class:`RegistryUnreachable` if that cannot be told."""
+        return waiting(self._there())
+
+    def _there(self) -> list[Version]:
+        """Every version, newest first; raises :class:`RegistryUnreachable`."""
+        found = self._asked[0] if self._asked else self._ask()
+        if isinstance(found, RegistryUnreachable):
+            raise found
+        return found
+
+    def _ask(self) -> list[Version] | RegistryUnreachable:
         """Ask the registry for its versions; why it does not tell, if it does not."""
-        why_not = None
+        found: list[Version] | RegistryUnreachable
         try:
-            self._versions.update({each.number: each for each in registered_model(self.pipeline, self.layout).versions()})
+            found = registered_model(self.pipeline, self.layout).versions()
         except RegistryUnreachable as error:
-            why_not = error
+            found = error
         except PipelineError as error:
-            why_not = RegistryUnreachable(str(error))
+            found = RegistryUnreachable(str(error))
         if self._asked is not None:
-            self._asked.append(why_not)
-        return why_not
+            self._asked.append(found)
+        return found
 
     def _folder(self, model: str, version: str) -> Path:
         """The folder of a version on this machine that has a summary."""

@@ -191,14 +191,12 @@ def bring_up_to_date(
 
 def registry_causes(settings: Settings, layout: Layout) -> list[Cause]:
     """What the registry or the link to its champion lacks although DVC has the registration recorded."""
-    from mlops_pipeline.registry.champion import best_model_is_current, missing_registration
+    from mlops_pipeline.registry.champion import lacking
 
-    missing = missing_registration(settings, layout)
-    if missing:
-        return [Cause("registry", missing)]
-    if best_model_is_current(settings, layout):
-        return []
-    return [Cause("best_model", f"{layout.relative(layout.best_model)} is not the champion")]
+    found = lacking(settings, layout)
+    if found.registration:
+        return [Cause("registry", found.registration)]
+    return [Cause("best_model", f"{layout.relative(layout.best_model)} is not the champion")] if found.best_model else []
 
 
 def publish(settings: Settings, layout: Layout, tell: Listener) -> None:
@@ -207,9 +205,7 @@ def publish(settings: Settings, layout: Layout, tell: Listener) -> None:
     from mlops_pipeline.registry.runs import Tracking
 
     registry = RegistryWriter(Tracking(settings, layout))
-    with registry.deciding():  # else a promotion beside it could be written over by the champion that was
-        if late := registry.untold_champion():
-            tell(late)
+    with registry.deciding(tell):  # else a promotion beside it could be written over by the champion that was
         registry.publish(tell)
 
 

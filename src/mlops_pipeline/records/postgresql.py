@@ -35,7 +35,11 @@ CREATE TABLE IF NOT EXISTS mlops_predictions (
     error text, layout integer, blob bytea, worker integer, PRIMARY KEY (run, count)
 );
 CREATE INDEX IF NOT EXISTS mlops_predictions_time ON mlops_predictions (time);
+CREATE TABLE IF NOT EXISTS mlops_prediction_runs (run bigint PRIMARY KEY, of text NOT NULL);
 """
+# Beside the table and no column of it, which would keep every reader and writer waiting while it is added: what an older release wrote
+# stands in it as before, and is of nobody in particular.
+_OTHERS = "run NOT IN (SELECT run FROM mlops_prediction_runs WHERE of <> %s)"
 _INSERT = """
 INSERT INTO mlops_predictions
 SELECT %(run)s, %(first)s + place - 1, to_timestamp((value->>0)::float8), value->>1, value->>2, value->>3, (value->>4)::bigint,
@@ -63,8 +67,13 @@ class PostgreSQLTable:
         self._address = address
         self._worker = worker
         self._run = int(token, 16) >> 65  # 63 bits, as a bigint holds
+        self._of = ""
         self._connection: psycopg.Connection[Any] | None = None
         self._numbers: dict[int, int] = {}
+
+    def belongs_to(self, name: str) -> None:
+        """Rows are of this registered model."""
+        self._of = name
 
     def open(self) -> None:
         """Connect, and make the tables if they are missing."""
@@ -110,6 +119,9 @@ class PostgreSQLTable:
         try:
             with connection.transaction():
                 connection.execute(_TABLES)
+                if self._of:
+                    mine = (self._run, _without_nul(self._of))
+                    connection.execute("INSERT INTO mlops_prediction_runs (run, of) VALUES (%s, %s) ON CONFLICT DO NOTHING", mine)
             connection.execute(f"SET statement_timeout = {STATEMENT_MS}")
             if connection.execute("SHOW synchronous_commit").fetchone() == ("off",):
                 connection.execute("SET synchronous_commit = on")
@@ -160,6 +172,8 @@ class RecordedTable:
         self._connection = connection
         self._fields = wanted.fields("octet_length")
         self._where, self._values = wanted.where("to_timestamp(%s)", "%s")
+        if wanted.of and connection.execute("SELECT to_regclass('mlops_prediction_runs') IS NOT NULL").fetchone() == (True,):
+            self._where, self._values = f"{self._where} AND {_OTHERS}", [*self._values, wanted.of]
         self.read_to: dict[str, int] = dict(wanted.after or {})
         if wanted.after is not None:
             self._behind(wanted.after)

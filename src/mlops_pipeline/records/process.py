@@ -46,6 +46,7 @@ class Opening(msgspec.Struct):
     project: str | None
     plugins: tuple[str, ...]
     origin: str
+    of: str
 
 
 class WriterProcess:
@@ -55,7 +56,7 @@ class WriterProcess:
         parts = plugins.source()
         project = None if parts.project is None else str(parts.project)
         token = secrets.token_hex(16)
-        self._opening = Opening(store.name, store.where, store.settings, worker, token, project, parts.plugins, parts.origin)
+        self._opening = Opening(store.name, store.where, store.settings, worker, token, project, parts.plugins, parts.origin, store.of)
         self._layouts: list[tuple[int, Columns]] = []
         self._group: tuple[int, int, bytes] | None = None
         self._out: deque[memoryview] = deque()

@@ -41,6 +41,8 @@ class Filter:
     """For a screen: layouts and features are not wanted, and texts may be cut after ``BRIEF_TEXT``."""
     request: str = ""
     """How a request's id begins; a store that cannot look for it may leave it, the reader looks again."""
+    of: str = ""
+    """The registered model that is asked about: what is known to be of another is not wanted; empty: all there is."""
     after: Mapping[str, int] | None = None
     """How far each of a store's writers was read (``Records.read_to``): only what is behind that; None: whatever there is."""
 

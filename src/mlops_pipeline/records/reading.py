@@ -236,7 +236,7 @@ def _opened(where: str | Path | RecordStore, wanted: Filter) -> Iterator[_Opened
     store = located(where)
     part, settings = part_at(store)
     with ExitStack() as stack:
-        opening = plugins.run_at(part, part.reader, store.where, wanted, *settings)
+        opening = plugins.run_at(part, part.reader, store.where, replace(wanted, of=store.of), *settings)
         yield _Opened(part, plugins.run_at(part, stack.enter_context, opening), wanted.request)
 
 

@@ -23,7 +23,11 @@ class StoreError(Exception):
 
 
 class Database(Protocol):
-    """What the writer writes to."""
+    """What the writer writes to.
+
+    It may have ``belongs_to(name)``, called before it is opened: the registered model that its rows are of, where a store that several
+    pipelines share can keep them apart (``Filter.of``).
+    """
 
     def open(self) -> None:
         """Make it ready, so that what is wrong shows before the first request. Raises :class:`StoreError`."""

@@ -41,7 +41,7 @@ def main() -> None:
         return
     opening = msgspec.json.decode(message[3], type=Opening)
     plugins.use(plugins.NamedParts(None if opening.project is None else Path(opening.project), opening.plugins, opening.origin))
-    store = RecordStore(opening.store, opening.where, opening.settings)
+    store = RecordStore(opening.store, opening.where, opening.settings, opening.of)
     _Writer(source, said, lambda: open_database(store, opening.worker, opening.token)).work()
 
 
@@ -140,6 +140,9 @@ def open_database(where: str | Path | RecordStore, worker: int, token: str) -> D
     store = located(where)
     part, settings = part_at(store)
     made: Database = plugins.run(part, store.where, worker, token, *settings)
+    belongs_to: Callable[[str], object] | None = getattr(made, "belongs_to", None)
+    if belongs_to is not None and store.of:
+        belongs_to(store.of)
     return made
 
 

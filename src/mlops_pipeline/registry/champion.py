@@ -1,25 +1,27 @@
 """Versions in MLflow's registry, and the alias that says which one is champion.
 
 The order of writes is what keeps exactly one valid champion through a kill at any moment: artifacts first, then the
-version with its digest and the gate's reasons, then the history, then the alias, then the local link. Each step is
-found done, or done again, by the next run.
+version with its digest and the gate's reasons, then the history, then the word that is to be told, then the alias, then the local link.
+Each step is found done, or done again, by the next run. Whoever moves the alias tells of it by this file, and only by it.
 """
 
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from mlops_pipeline.config.moments import rfc3339
 from mlops_pipeline.config.pipeline import Settings, registry_uri, tracking_uri
 from mlops_pipeline.config.tree import hidden
-from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.events import ChampionChanged, How, Listener, VersionDecided, Warned, champion_told, current_user, ignored
+from mlops_pipeline.errors import PipelineError, one_line
+from mlops_pipeline.events import ChampionChanged, How, Listener, VersionDecided, Warned, as_line, current_user, event_of, is_kept
 from mlops_pipeline.files import read_json, write_text
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.registry.admission import LONGEST_REASON, WAITS_TAG, Decision, Word, next_decision, was_champion_before
@@ -34,6 +36,7 @@ from mlops_pipeline.registry.versions import (
     HISTORY_TAG,
     LOOKED_AT_TAG,
     ROLLED_BACK_TAG,
+    UNTOLD_TAG,
     Version,
     content_digest,
     holds,
@@ -41,8 +44,6 @@ from mlops_pipeline.registry.versions import (
 )
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     from mlflow import MlflowClient
 
     from mlops_pipeline.registry.runs import Tracking
@@ -61,11 +62,6 @@ class Settled:
     former: Version | None
     waited: bool
     """Whether it was to become champion by an approval."""
-
-    @property
-    def is_taken_up(self) -> bool:
-        """Whether servers are to answer by it from now on."""
-        return self.decision.decision == "approved" and self.version.is_champion
 
     @property
     def why_not_champion(self) -> str:
@@ -93,16 +89,23 @@ class RegistryWriter(RegisteredModel):
     def _client(self) -> MlflowClient:
         return self._tracking.client
 
-    def deciding(self) -> AbstractContextManager[None]:
-        """Only one process at a time may decide on the champion."""
-        return store_lock(self.uri, self._layout, "champion")
+    @contextmanager
+    def deciding(self, tell: Listener) -> Iterator[None]:
+        """Only one process at a time may decide on the champion; a change whose maker was killed before it told of it is told first."""
+        with store_lock(self.uri, self._layout, "champion"):
+            for version in self.versions():
+                if version.tags.get(UNTOLD_TAG):
+                    self._tell_late(version, tell)
+            yield
 
-    def untold_champion(self) -> ChampionChanged | None:
-        """The change that a run made and was killed before it told of it: the alias is moved first."""
-        champion, (told, passed) = self.champion(), champion_told(self._layout.events, self.name)
-        if champion is None or champion.number == told or champion.number not in passed:
-            return None
-        return self.changed(champion, told, "passed the gate")
+    def _tell_late(self, version: Version, tell: Listener) -> None:
+        """What its maker began: the alias may not have moved, and then there is nothing to tell."""
+        event = event_of(version.tags[UNTOLD_TAG])
+        if version.is_champion:
+            self._tidy(version)
+            if event is not None and not is_kept(self._layout.events, event):
+                tell(event)
+        self.retag(version.number, {UNTOLD_TAG: ""})
 
     def champion_besides(self, model_sha256: str) -> tuple[Version, Path] | None:
         """The champion and its folder on this machine; None if there is none, or if it is this very model."""
@@ -179,21 +182,41 @@ class RegistryWriter(RegisteredModel):
             text = f"{which}: champion before versions were sealed, and taken as before whatever later gates said"
             tell(Warned(pipeline=self._tracking.settings.name, text=text))
 
-    def make_champion(self, number: int) -> None:
-        """Move the alias, after noting today's champion as a former one."""
-        champion = self.champion()
-        current = champion.number if champion else None
-        if current == number:
+    def make_champion(self, number: int, how: How, tell: Listener, reason: str = "") -> None:
+        """Move the alias, after noting today's champion as a former one, and tell of it; nothing moves if it is champion already."""
+        champion, version = self.champion(), self.get(number)
+        if champion is not None and champion.number == number:
+            self._tidy(version)
             return
         history = self._history()
-        if current is not None and history[-1:] != [current]:
-            self._write_history([*history, current])
-        self._client.set_registered_model_alias(self.name, CHAMPION, str(number))
-        version = self.get(number)
-        if CHALLENGER in version.aliases:
+        if champion is not None and history[-1:] != [champion.number]:
+            self._write_history([*history, champion.number])
+        self._move(version, champion, how, reason, tell)
+
+    def _move(self, version: Version, former: Version | None, how: How, reason: str, tell: Listener) -> None:
+        """Move the alias and tell of it; who is killed between is spoken for by the next who decides."""
+        event = ChampionChanged(
+            pipeline=self._tracking.settings.name,
+            model=self.name,
+            version=version.number,
+            former=None if former is None else former.number,
+            content_sha256=version.content_sha256,
+            run_id=version.run_id,
+            how=how,
+            reason=one_line(reason, LONGEST_REASON),  # a tag has room for 5,000 characters
+        )
+        self.retag(version.number, {UNTOLD_TAG: as_line(event).decode()})
+        self._client.set_registered_model_alias(self.name, CHAMPION, str(version.number))
+        self._tidy(version)
+        tell(event)
+        self.retag(version.number, {UNTOLD_TAG: ""})
+
+    def _tidy(self, champion: Version) -> None:
+        """A champion is no challenger any more, and waits for nobody."""
+        if CHALLENGER in champion.aliases:
             self._client.delete_registered_model_alias(self.name, CHALLENGER)
-        if version.tags.get(WAITS_TAG):
-            self.retag(number, {WAITS_TAG: ""})
+        if champion.tags.get(WAITS_TAG):
+            self.retag(champion.number, {WAITS_TAG: ""})
 
     def make_challenger(self, number: int) -> None:
         """Let a version that passed its gate be called challenger; the champion stays."""
@@ -204,14 +227,14 @@ class RegistryWriter(RegisteredModel):
         if CHALLENGER in self.get(number).aliases:
             self._client.delete_registered_model_alias(self.name, CHALLENGER)
 
-    def promote(self, number: int, override: str | None) -> Version:
-        """Make a version champion by hand; one that may not be taken only with a reason, which approves it and is kept for good.
+    def promote(self, number: int, override: str | None, tell: Listener, how: How = "promoted by hand", reason: str = "") -> Version:
+        """Make a version champion and tell of it; one that may not be taken only by an override, which approves it and is kept for good.
 
         Raises :class:`PipelineError` for a version that was never evaluated on held-out rows, whatever the reason.
         """
         version = self._judged(number)
         if override is not None:
-            self.decide(number, "approved", override)
+            self.decide(number, "approved", override, tell)
         elif version.refused and (version.decisions or version.waits):
             raise PipelineError(f"{self.name} version {number}: {version.refused}")
         elif version.refused:
@@ -221,11 +244,11 @@ class RegistryWriter(RegisteredModel):
             )
         self.fetch(version)
         self.retag(number, {ROLLED_BACK_TAG: ""})
-        self.make_champion(number)
+        self.make_champion(number, how, tell, override or reason)
         return self.get(number)
 
-    def decide(self, number: int, word: Word, reason: str, by: str = "") -> Decision:
-        """Note a person's word on a version beside those before it; by default the person is who is at work.
+    def decide(self, number: int, word: Word, reason: str, tell: Listener, by: str = "") -> Decision:
+        """Note a person's word on a version beside those before it, and tell of it; by default the person is who is at work.
 
         Raises :class:`PipelineError` without a reason, for a version that was never evaluated, and for a champion to be rejected.
         """
@@ -237,21 +260,31 @@ class RegistryWriter(RegisteredModel):
         when = rfc3339(datetime.now(UTC))
         made = Decision(word, by, reason, when, version.content_sha256)
         self.retag(number, {next_decision(version.tags): msgspec.json.encode(made).decode()})
+        tell(
+            VersionDecided(
+                pipeline=self._tracking.settings.name,
+                model=self.name,
+                version=number,
+                content_sha256=made.content_sha256,
+                run_id=version.run_id,
+                decision=word,
+                by=by,
+                reason=reason,
+            )
+        )
         return made
 
     def settle(self, number: int, word: Word, reason: str, by: str, tell: Listener) -> Settled:
-        """Note a person's word, tell of it, and let a version that waited for it become champion if its gate saw today's champion.
+        """Note a person's word, and let a version that waited for it become champion if its gate saw today's champion.
 
-        Raises :class:`PipelineError` as :meth:`decide` does. To be called while :meth:`deciding`; servers are then to be told.
+        Raises :class:`PipelineError` as :meth:`decide` does. To be called while :meth:`deciding`.
         """
         before, former = self.get(number), self.champion()
-        made = self.decide(number, word, reason, by)
+        made = self.decide(number, word, reason, tell, by)
         waited = word == "approved" and before.waits
         settled = self.get(number)
-        tell(self.told(settled, made))
         if waited and before.was_judged_against(former):
-            settled = self.promote(number, None)
-            tell(self.changed(settled, former, "approved by a person", made.reason))
+            settled = self.promote(number, None, tell, "approved by a person", made.reason)
         elif waited:
             self.wait_no_more(number)
         return Settled(made, settled, former, waited)
@@ -259,32 +292,6 @@ class RegistryWriter(RegisteredModel):
     def wait_no_more(self, number: int) -> None:
         """A person's approval is all that a version is to have; it is champion only if it is promoted."""
         self.retag(number, {WAITS_TAG: ""})
-
-    def told(self, version: Version, decision: Decision) -> VersionDecided:
-        """A decision as an event."""
-        return VersionDecided(
-            pipeline=self._tracking.settings.name,
-            model=self.name,
-            version=version.number,
-            content_sha256=decision.content_sha256,
-            run_id=version.run_id,
-            decision=decision.decision,
-            by=decision.by,
-            reason=decision.reason,
-        )
-
-    def changed(self, version: Version, former: Version | int | None, how: How, reason: str = "") -> ChampionChanged:
-        """That a version is champion now, as an event; ``former`` is the one before, or its number."""
-        return ChampionChanged(
-            pipeline=self._tracking.settings.name,
-            model=self.name,
-            version=version.number,
-            former=former.number if isinstance(former, Version) else former,
-            content_sha256=version.content_sha256,
-            run_id=version.run_id,
-            how=how,
-            reason=reason,
-        )
 
     def _judged(self, number: int) -> Version:
         version = self.get(number)
@@ -297,13 +304,13 @@ class RegistryWriter(RegisteredModel):
         current, history = self._to_roll_back()
         return current, self.get(history[-1])
 
-    def rollback(self) -> tuple[Version, Version]:
-        """Make the former champion that may be taken champion again; the one that goes is not promoted again by a run."""
+    def rollback(self, tell: Listener, reason: str = "") -> tuple[Version, Version]:
+        """Make the former champion that may be taken champion again, and tell of it; the one that goes is not promoted again by a run."""
         current, history = self._to_roll_back()
         former = self.get(history[-1])
         self.fetch(former)
         self.retag(current.number, {ROLLED_BACK_TAG: rfc3339(datetime.now(UTC))})
-        self._client.set_registered_model_alias(self.name, CHAMPION, str(former.number))
+        self._move(former, current, "rolled back", reason, tell)
         self._write_history(history[:-1])
         return current, self.get(former.number)
 
@@ -334,7 +341,7 @@ class RegistryWriter(RegisteredModel):
                 fetch(origin, folder, by_mlflow=True)
         return folder
 
-    def publish(self, tell: Listener = ignored) -> Path | None:
+    def publish(self, tell: Listener) -> Path | None:
         """Point ``models/registry/best_model`` and the model card at the champion; None without one that may be taken, which is told."""
         champion = self.champion()
         if champion is None:
@@ -369,8 +376,16 @@ class RegistryWriter(RegisteredModel):
         self._client.set_registered_model_tag(self.name, HISTORY_TAG, json.dumps(history[-REMEMBERED:]))
 
 
-def missing_registration(settings: Settings, layout: Layout) -> str:
-    """Why the recorded registration does not hold any more, or an empty string if it does.
+@dataclass(frozen=True)
+class Lacking:
+    """Why the recorded registration does not hold any more, or that all that ``best_model`` lacks is the champion's files."""
+
+    registration: str = ""
+    best_model: bool = False
+
+
+def lacking(settings: Settings, layout: Layout) -> Lacking:
+    """What the registry, asked once, or the link to its champion lacks.
 
     Asks the store without MLflow, whose import alone would take longer than the rest of an idle run. Only a clear
     «yes, it is there» counts: anything else sends the run through MLflow's own client.
@@ -378,9 +393,18 @@ def missing_registration(settings: Settings, layout: Layout) -> str:
     try:
         recorded = read_json(layout.registration)
     except (OSError, ValueError):
-        return "models/artifacts/registration.json is missing"
+        return Lacking("models/artifacts/registration.json is missing")
+    try:
+        there = [version for version in registered_model(settings, layout).versions() if version.content_sha256]
+    except PipelineError as error:
+        return Lacking(str(error))
+    missing = _missing(settings, there, recorded)
+    champion = next((version for version in there if version.is_champion and not version.refused), None)
+    return Lacking(missing, best_model=not missing and champion is not None and not _is(layout.best_model, champion.content_sha256))
+
+
+def _missing(settings: Settings, there: list[Version], recorded: dict[str, Any]) -> str:
     name = settings.registry.model or settings.name
-    there = _stored(settings, layout)
     champion = next((version for version in there if version.is_champion), None)
     if champion is not None and was_champion_before(champion.tags, champion.content_sha256) and not champion.decisions:
         return f"whether {name} version {champion.number}, made before versions were sealed, may be taken"
@@ -394,12 +418,6 @@ def missing_registration(settings: Settings, layout: Layout) -> str:
         is_champion = recorded["passed"] and recorded.get("then", "champion") == "champion"
         return f"{name} has lost its champion" if is_champion else ""
     return ""
-
-
-def best_model_is_current(settings: Settings, layout: Layout) -> bool:
-    """Whether ``best_model`` holds the registry's champion; True where there is none that may be taken, or no clear answer."""
-    champion = next((version for version in _stored(settings, layout) if CHAMPION in version.aliases and not version.refused), None)
-    return champion is None or _is(layout.best_model, champion.content_sha256)
 
 
 def prove(settings: Settings, layout: Layout, folder: Path) -> str:
@@ -429,15 +447,6 @@ def prove(settings: Settings, layout: Layout, folder: Path) -> str:
         return ""
     why = f"which MLflow calls champion, {champion.refused}" if champion.refused else "is champion now: `mlops run` brings its files here"
     return f"version {same[0].number} predicts; version {champion.number}{',' * bool(champion.refused)} {why}"
-
-
-def _stored(settings: Settings, layout: Layout) -> list[Version]:
-    """The versions of ours that the registry holds; none without a clear answer: the caller then asks through MLflow, which reports it."""
-    model = registered_model(settings, layout)
-    try:
-        return [version for version in model.versions() if version.content_sha256]
-    except PipelineError:
-        return []
 
 
 def _is(folder: Path, content_sha256: str) -> bool:

@@ -89,10 +89,6 @@ class RegisteredModel:
         """What to do about the newest version, if the gate turned it down; empty if it did not."""
         return turned_down(self.versions(), option)
 
-    def waiting(self) -> Version | None:
-        """The newest version, if it waits for a person's approval."""
-        return waiting(self.versions())
-
     def get(self, number: int) -> Version:
         """One version; raises :class:`PipelineError` that names those there are."""
         versions = self.versions()

@@ -336,12 +336,10 @@ def _abort_promotion(
             return False
         last = made
     registry = of.registry()
-    with registry.deciding():
+    with registry.deciding(tell):
         champion = registry.champion()
         if champion is not None and str(champion.number) == started.challenger:
-            gone, back = registry.rollback()
-            table.champion_moved(started.model, str(back.number))
-            tell(registry.changed(back, gone, "rolled back", f"release {started.number}: {reason}"))
+            registry.rollback(tell, f"release {started.number}: {reason}")
             _publish(of, registry, tell)
         with suppress(PipelineError):  # it may be deleted
             registry.without_challenger(int(started.challenger))
@@ -363,7 +361,7 @@ def promote(of: Opened, table: Table, started: Started, last: Transition, tell: 
     :class:`PipelineError` where that cannot be done now and may be later.
     """
     registry = of.registry()
-    with registry.deciding():
+    with registry.deciding(tell):
         now = table.last(started.number)
         former = registry.champion()
         if now is None or now.number != last.number:
@@ -374,13 +372,11 @@ def promote(of: Opened, table: Table, started: Started, last: Transition, tell: 
             return f"a worker tripped: {tripped[0].reason}"
         if former is None or str(former.number) != started.challenger:
             try:
-                promoted = registry.promote(int(started.challenger), None)
+                registry.promote(int(started.challenger), None, tell, "released", f"release {started.number}")
             except PipelineError as error:
                 if isinstance(error, (RegistryUnreachable, ServiceAway)) or (isinstance(error, Unfit) and error.reason in MAY_COME_BACK):
                     raise
                 return str(error)
-            tell(registry.changed(promoted, former, "released", f"release {started.number}"))
-        table.champion_moved(started.model, started.challenger)
         _publish(of, registry, tell)
         table.advance(
             last.release,

@@ -17,7 +17,7 @@ from mlops_pipeline.config.experiment import load_experiment
 from mlops_pipeline.config.finding import release_config
 from mlops_pipeline.config.release import TEST, load_releases
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.events import Event, Listener, ReleaseMoved, current_user, kept_for
+from mlops_pipeline.events import Event, Listener, ReleaseMoved, current_user
 from mlops_pipeline.layout import find_project
 from mlops_pipeline.lines import Words, labelled, shown_on, text_of
 from mlops_pipeline.records.entry import CHALLENGER as ANSWERED_ARM
@@ -29,6 +29,7 @@ from mlops_pipeline.release.policy import ABORTING
 from mlops_pipeline.release.rendered import TARGETS, rendered
 from mlops_pipeline.release.shown import ending_lines, known_of, put_there
 from mlops_pipeline.release.table import LIVE, Release, Started, StateWord, Table, Transition
+from mlops_pipeline.release.wake import told_for
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -454,10 +455,10 @@ def _step_now(config: Path | None) -> str | None:
     return None if found is None else found.step
 
 
-def champion_moves(pipeline: Path, console: Console, version: int | None, why: str = "") -> None:
-    """Tell servers of a pipeline that another version is to be champion, or is: first, without a version, releases end; then workers look.
+def end_releases(pipeline: Path, console: Console, why: str) -> None:
+    """End what is under way of a pipeline, for one who moves the alias himself: no other process may decide on the champion meanwhile.
 
-    Called while no other process may decide on the champion. Nothing is made where there is no table.
+    Nothing is made where there is no table.
     """
     project = find_project(pipeline)
     try:
@@ -466,15 +467,11 @@ def champion_moves(pipeline: Path, console: Console, version: int | None, why: s
         console.print(f"no release was looked at, since the settings of {project} do not say where they are: {error}")
         return
     if of.watch.config.resolve() != pipeline.resolve():
-        if version is None:
-            console.print(f"no release was looked at: the server that the settings of {project} name has another pipeline")
+        console.print(f"no release was looked at: the server that the settings of {project} name has another pipeline")
         return
     if not is_postgresql(of.where) and not Path(of.where).is_file():
         return
     with closing(of.table()) as table:
-        if version is not None:
-            table.champion_moved(of.model, str(version))
-            return
         stop(of, table, why, current_user())
         tell_of(of, table, _listener(of, console))
         put_there(of, table, {})
@@ -536,4 +533,4 @@ def _say_end(console: Console, of: Opened, table: Table, started: Started, annou
 
 
 def _kept(of: Opened, show: Listener) -> Listener:
-    return kept_for(of.watch.pipeline, of.watch.layout, show)
+    return told_for(of.watch.pipeline, of.watch.layout, show, where=of.where)

@@ -66,7 +66,7 @@ class Opened:
 
     def table(self) -> Table:
         """Open the table; it is made if it is missing."""
-        return open_table(self.where)
+        return open_table(self.where, self.watch.place.model)
 
     def registry(self) -> RegistryWriter:
         """The registry, to be written too."""

@@ -48,6 +48,7 @@ CREATE TABLE IF NOT EXISTS mlops_release_lapses (number {serial}, release BIGINT
 CREATE TABLE IF NOT EXISTS mlops_release_champions (number {serial}, model TEXT NOT NULL, version TEXT NOT NULL, made {real} NOT NULL);
 CREATE TABLE IF NOT EXISTS mlops_release_unable (release BIGINT NOT NULL, worker TEXT NOT NULL, reason TEXT NOT NULL, made {real} NOT NULL);
 CREATE TABLE IF NOT EXISTS mlops_release_told (number BIGINT NOT NULL);
+CREATE TABLE IF NOT EXISTS mlops_release_owner (model TEXT NOT NULL);
 """
 
 
@@ -120,15 +121,36 @@ class Started(msgspec.Struct, frozen=True):
 
 
 class Table:
-    """Releases in one place. Its methods may be called from several threads; each raises :class:`PipelineError` if it is away."""
+    """Releases in one place. Its methods may be called from several threads; each raises :class:`PipelineError` if it is away.
 
-    def __init__(self, where: str | Path) -> None:
+    ``of`` is the registered model whose releases these are; a database that is another's is refused.
+    """
+
+    def __init__(self, where: str | Path, of: str = "") -> None:
         address = str(where)
         tables = database.Tables(TABLES, VERSION, "releases", "release")
         self._database = database.opened(Path(address), address if is_postgresql(address) else None, tables)
         self._lock = threading.RLock()
         self._seen: Row | None = None
         self.place = self._database.place
+        if of and isinstance(self._database, PostgreSQL):
+            try:
+                self._refuse_anothers(of)
+            except PipelineError:
+                self.close()
+                raise
+
+    def _refuse_anothers(self, of: str) -> None:
+        """Names in addresses and versions' numbers of two pipelines are alike: one would answer by the other's release."""
+        with self._writing():
+            found = self._ask("SELECT model FROM mlops_release_owner")
+            if not found:
+                add_row(self._ask, "mlops_release_owner", model=of)
+            elif found[0][0] != of:
+                raise PipelineError(
+                    f"{self.place}: holds the releases of the registered model '{found[0][0]}', and this is '{of}': give each a "
+                    "database of its own under release.uri (or, if it was renamed, write so into mlops_release_owner)"
+                )
 
     def changed(self) -> bool:
         """Whether another has written since this was last asked; true the first time. A few microseconds with SQLite."""
@@ -353,6 +375,6 @@ class Table:
             return self._database.ask(statement, *values)
 
 
-def open_table(where: str | Path) -> Table:
-    """The table in a SQLite file, made if it is missing, or at ``postgresql://…``. Raises :class:`PipelineError`."""
-    return Table(where)
+def open_table(where: str | Path, of: str = "") -> Table:
+    """The table in a SQLite file, made if it is missing, or at ``postgresql://…``, of a registered model. Raises :class:`PipelineError`."""
+    return Table(where, of)

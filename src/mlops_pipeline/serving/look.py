@@ -18,8 +18,8 @@ log = logging.getLogger("mlops.serving")
 class Look:
     """Looks at the table again and again, in a thread; tells it of this worker's breakers, and of challengers that it cannot load."""
 
-    def __init__(self, where: str, worker: str, pause_s: float, heard: Callable[[dict[str, Release]], None]) -> None:
-        self._where, self._worker, self._pause_s, self._heard = where, worker, pause_s, heard
+    def __init__(self, where: str, of: str, worker: str, pause_s: float, heard: Callable[[dict[str, Release]], None]) -> None:
+        self._where, self._of, self._worker, self._pause_s, self._heard = where, of, worker, pause_s, heard
         self._table: Table | None = None
         self._words: deque[Callable[[Table], None]] = deque()
         self._awake, self._stopped = threading.Event(), False
@@ -69,7 +69,7 @@ class Look:
             if self._table is None:
                 if "://" not in self._where and not Path(self._where).is_file():
                     return None
-                self._table = open_table(self._where)
+                self._table = open_table(self._where, self._of)
             while self._words:
                 self._words[0](self._table)
                 self._words.popleft()

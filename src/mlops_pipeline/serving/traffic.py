@@ -93,14 +93,17 @@ class Split:
 
 
 class Traffic:
-    """The releases of one worker. ``load`` proves a version by its model's name and its number; it is called in a thread."""
+    """The releases of one worker. ``load`` proves a version by its model's name and its number; it is called in a thread.
 
-    def __init__(self, service: Service, load: Callable[[str, str], Loaded], where: str, worker: int) -> None:
+    ``where`` the table is, and ``of`` which registered model.
+    """
+
+    def __init__(self, service: Service, load: Callable[[str, str], Loaded], where: str, of: str, worker: int) -> None:
         self._service, self._load, self._where = service, load, where
         self.worker = f"{socket.gethostname()}:{os.getpid()}:{worker}"
         self.splits: dict[str, Split] = {}
         self._enabled = service.settings.release.enabled
-        self._look = Look(where, self.worker, service.settings.release.look_ms / 1000, self._heard)
+        self._look = Look(where, of, self.worker, service.settings.release.look_ms / 1000, self._heard)
         self._loader = Aside("challengers")
         self._loop: asyncio.AbstractEventLoop | None = None
         self._first: dict[str, Release] = {}

@@ -86,7 +86,7 @@ def assembled(
     access = partial(Access, rates=Rates(_shared_rates()))
     service = Service(settings, metrics, workers, recorder, access, keys_of(settings, config) if settings.has_keys else None)
     first, watch = _models(settings, config, place, number, service)
-    service.releases = releases = Traffic(service, watch.load_version, place.releases, number)
+    service.releases = releases = Traffic(service, watch.load_version, place.releases, place.model, number)
     releases.on_look = watch.look_now
     releases.look_first()
     service.on_start.append(lambda: _begin(service, first, watch))

@@ -81,9 +81,7 @@ def register(settings: Settings, layout: Layout, console: Console, tell: Listene
         identity = identity_digest(folder)
         latency_ms, size_mb = _latency_ms(load_scorer(folder, threads=1), folder), training.model_bytes / 1e6
         skew = skew_of(training, layout.replay, layout.raw, layout.test) if settings.gate.skew else None
-        with registry.deciding():
-            if late := registry.untold_champion():
-                tell(late)
+        with registry.deciding(tell):
             registry.admit_champions_of_before(tell)
             again = registry.fitted_again(identity, evaluation.test_sha256) if settings.registry.refit_on_all else None
             version = again or registry.find(identity)
@@ -156,14 +154,9 @@ def _hand_over(registry: RegistryWriter, version: Version, rules: list[Rule], th
             then=then,
         )
     )
-    if version.is_champion and not version.refused:
+    if (version.is_champion and not version.refused) or (passed and then == "champion"):
         registry.fetch(version)
-        registry.make_champion(version.number)
-    elif passed and then == "champion":
-        registry.fetch(version)
-        former = registry.champion()
-        registry.make_champion(version.number)
-        tell(registry.changed(version, former, "passed the gate"))
+        registry.make_champion(version.number, "passed the gate", tell)
     elif passed and then == "challenger":
         registry.fetch(version)
         registry.make_challenger(version.number)
