@@ -19,6 +19,7 @@ from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.modelling.fitting import ALONE, Fitting
 from mlops_pipeline.modelling.kept_embeddings import embedding
+from mlops_pipeline.modelling.thresholds import settle
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -526,6 +527,7 @@ def fit_estimator(estimator: Any, matrix: Any, y: Any, threads: int | None, cate
     # The last bits of a product depend on how many threads share it: linear algebra keeps to one.
     with threadpool_limits(limits={"openmp": threads, "blas": 1}):
         estimator.fit(matrix, y, **told)
+    settle(estimator, matrix)
     estimator.set_params(**asked)
     if spread:
         estimator.coef_, estimator.intercept_ = estimator.coef_ * spread, estimator.intercept_ * spread
