@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from mlops_pipeline import plugins
+from mlops_pipeline.config.dataset import Column
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.modelling.estimators import build_model, fit, fit_estimator, predict
+from mlops_pipeline.modelling.estimators import build_model, encoded, fit, fit_estimator, predict
 from mlops_pipeline.modelling.fitting import Fitting
 from mlops_pipeline.modelling.formats.skops import load_model
 from mlops_pipeline.modelling.frame import model_input
@@ -274,6 +276,28 @@ def test_an_elastic_net_finds_its_penalty_by_other_patients_and_keeps_no_fold() 
     by_patient, by_row = fitted(Fitting(things=patients)), fitted(Fitting())
     assert by_patient.alpha_ > 10 * by_row.alpha_
     assert by_patient.cv is None
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+def test_the_targets_mean_that_a_row_is_given_is_of_other_patients_and_the_encoder_keeps_no_fold(task: Any) -> None:
+    """A level that one patient alone has says nothing but whose row it is."""
+    _, y, patients = of_patients(task)
+    y = np.digitize(y, [-0.5, 0.5]) if task == "multiclass" else y
+    x = pd.DataFrame({"clinic": [f"of {patient}" for patient in patients]})
+    features = {"clinic": Column(kind="category")}
+
+    def given(during: Fitting) -> tuple[Any, Any]:
+        columns = build_model("ridge" if task == "regression" else "logistic_regression", task, features, {}, 0, "target_mean")[0]
+        return encoded(columns, x, y, 1, during), columns
+
+    (by_patient, columns), (by_row, other) = given(Fitting(things=patients)), given(Fitting())
+    told = y if task != "multiclass" else (y[:, None] == np.unique(y)).astype(float)[:, 0]
+    assert abs(np.corrcoef(by_row[:, 0], told)[0, 1]) > 0.9
+    assert len(np.unique(by_patient[:, 0].round(9))) <= 5, "of no other patient's rows: the mean of all others, in each fold"
+    for _, steps, _ in [*columns.transformers, *columns.transformers_]:
+        assert steps[0].cv == 5
+    means, plain = (np.array(each.transformers_[0][1][0].encodings_) for each in (columns, other))
+    assert np.array_equal(means, plain), "later rows are given the means of all"
 
 
 @pytest.mark.parametrize("unit", [0.01, 1e6])

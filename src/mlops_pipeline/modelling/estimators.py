@@ -18,6 +18,7 @@ from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.modelling.fitting import ALONE, Fitting
+from mlops_pipeline.modelling.folds import cutter
 from mlops_pipeline.modelling.kept_embeddings import embedding
 from mlops_pipeline.modelling.thresholds import settle
 
@@ -412,7 +413,7 @@ def fit(model: Pipeline, x: Any, y: Any, threads: int | None, during: Fitting = 
         estimator.members = [fit(member, x, y, threads, during.of_member(place)) for place, member in enumerate(estimator.members)]
         return model
     with embedding(threads, during.say, during.tell):
-        matrix = encoded(columns, x, y, threads)
+        matrix = encoded(columns, x, y, threads, during)
     if hasattr(estimator, "fine_tuned"):
         model.steps = _fine_tuned(estimator, columns, matrix, x, y, replace(during, threads=threads))
         return model
@@ -420,8 +421,11 @@ def fit(model: Pipeline, x: Any, y: Any, threads: int | None, during: Fitting = 
     return model
 
 
-def encoded(columns: Any, x: Any, y: Any, threads: int | None) -> Any:
-    """The matrix of raw columns, by an encoder that is fitted to them and to numbers (float64) or classes."""
+def encoded(columns: Any, x: Any, y: Any, threads: int | None, during: Fitting = ALONE) -> Any:
+    """The matrix of raw columns, by an encoder that is fitted to them and to numbers (float64) or classes.
+
+    Of ``during`` it is told what rows belong to: the target's means that a row is given are never of its own thing's rows.
+    """
     import numpy as np
     from threadpoolctl import threadpool_limits
 
@@ -429,8 +433,19 @@ def encoded(columns: Any, x: Any, y: Any, threads: int | None) -> Any:
         # Whole numbers would be taken for classes, a column each.
         columns.set_params(**{name: "continuous" for name in columns.get_params() if name.endswith("__target_type")})
     _leave_out_rare(columns, x)
+    means = [encoder for _, step, _ in getattr(columns, "transformers", ()) if (encoder := _target_encoder(step)) is not None]
+    own = [encoder.cv for encoder in means]
+    if means and (folds := _folds_of_things(y, during)):
+        for encoder in means:
+            encoder.set_params(cv=folds)
     with threadpool_limits(limits=threads):
         matrix = columns.fit_transform(x, y) if hasattr(columns, "fit_transform") else columns.fit(x, y).transform(x)
+    # What is saved does not remember places of rows.
+    for encoder, cv in zip(means, own, strict=True):
+        encoder.set_params(cv=cv)
+    fitted = (_target_encoder(step) for _, step, _ in getattr(columns, "transformers_", ()))
+    for encoder, cv in zip((each for each in fitted if each is not None), own, strict=True):
+        encoder.set_params(cv=cv)
     _take_unseen_for_rare(columns)
     return matrix
 
@@ -577,6 +592,18 @@ def _unit_of(estimator: Any, y: Any) -> float:
         return 0.0
     spread = float(np.std(y))
     return spread if np.isfinite(spread) else 0.0
+
+
+def _folds_of_things(y: Any, during: Fitting) -> list[tuple[Any, Any]]:
+    """The folds by which the target's means are made for rows that belong together; none where they do not, or to one thing alone."""
+    import numpy as np
+
+    if during.things is None:
+        return []
+    _, things = np.unique(during.things, return_inverse=True)
+    count = min(FOLDS, int(things.max(initial=-1)) + 1)
+    # By thing alone: of classes, some of few rows may have too few things to be parted evenly.
+    return list(cutter(things, count, 0, classes=False).split(np.zeros(len(y)), groups=things)) if count > 1 else []
 
 
 def _own_folds(estimator: Any, rows: int, during: Fitting) -> list[tuple[Any, Any]]:

@@ -22,7 +22,7 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.modelling.calendar_columns import calendar_columns
 from mlops_pipeline.modelling.candidates import Candidate, Shape, candidates, mean_of
 from mlops_pipeline.modelling.estimators import build_model, encoded, fit_estimator, native_categories, predict
-from mlops_pipeline.modelling.fitting import fitting_of
+from mlops_pipeline.modelling.fitting import Fitting, fitting_of
 from mlops_pipeline.modelling.folds import FEW_ROWS, Folds, folds_of
 from mlops_pipeline.modelling.frame import positive_index, sorted_classes
 from mlops_pipeline.modelling.metrics import direction, score
@@ -464,8 +464,8 @@ class _Track:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             columns, estimator = model.named_steps["columns"], model.named_steps["model"]
-            matrix, held, encoding = self._encoded(columns, candidate, place, fitted, scored, threads)
             during = fitting_of(settings, self.table[fitted], self.y[fitted])
+            matrix, held, encoding = self._encoded(columns, candidate, place, fitted, scored, threads, during)
             began = time.monotonic()
             estimator = fit_estimator(estimator, matrix, self.y[fitted], threads, native_categories(columns, estimator), during)
             seconds = encoding + time.monotonic() - began
@@ -479,13 +479,13 @@ class _Track:
         return seconds, value, of_all
 
     def _encoded(
-        self, columns: Any, candidate: Candidate, place: int, fitted: Any, scored: Any, threads: int | None
+        self, columns: Any, candidate: Candidate, place: int, fitted: Any, scored: Any, threads: int | None, during: Fitting
     ) -> tuple[Any, Any, float]:
         """The two matrices of a fold, and how many seconds the first of them took."""
         key = SAME_MATRIX.get(candidate.encoder, candidate.encoder), candidate.without, place
         if key not in self.matrices:
             began = time.monotonic()
-            matrix = encoded(columns, self.x.iloc[fitted], self.y[fitted], threads)
+            matrix = encoded(columns, self.x.iloc[fitted], self.y[fitted], threads, during)
             seconds = time.monotonic() - began
             self.matrices[key] = matrix, columns.transform(self.x.iloc[scored]), seconds
         return self.matrices[key]
