@@ -18,7 +18,7 @@ from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.modelling.fitting import ALONE, Fitting
-from mlops_pipeline.modelling.folds import cutter
+from mlops_pipeline.modelling.folds import cutter, forward
 from mlops_pipeline.modelling.kept_embeddings import embedding
 from mlops_pipeline.modelling.thresholds import settle
 
@@ -607,15 +607,22 @@ def _folds_of_things(y: Any, during: Fitting) -> list[tuple[Any, Any]]:
 
 
 def _own_folds(estimator: Any, rows: int, during: Fitting) -> list[tuple[Any, Any]]:
-    """The folds by which an elastic net finds its penalty, where rows belong together; none where it cuts them itself."""
+    """The folds by which an elastic net finds its penalty, where nobody gave it any: as the rows were split.
+
+    Its own would be cut in the table's order, which may be that of the target.
+    """
     import numpy as np
     from sklearn.linear_model import ElasticNetCV
-    from sklearn.model_selection import GroupKFold
 
-    if during.things is None or not isinstance(estimator, ElasticNetCV) or not isinstance(estimator.cv, int | None):
+    if not isinstance(estimator, ElasticNetCV) or not isinstance(estimator.cv, int | None):
         return []
-    count = min(estimator.cv or FOLDS, len(set(during.things.tolist())))
-    return list(GroupKFold(count).split(np.zeros(rows), groups=during.things)) if count > 1 else []
+    count = estimator.cv or FOLDS
+    if during.moments is not None and rows > count:
+        order = np.argsort(during.moments, kind="stable")
+        return [(order[:start], order[start:end]) for start, end in forward(during.moments[order], count)]
+    groups = None if during.things is None else np.unique(during.things, return_inverse=True)[1]
+    count = min(count, rows if groups is None else int(groups.max(initial=-1)) + 1)
+    return list(cutter(groups, count, estimator.random_state or 0, classes=False).split(np.zeros(rows), groups=groups)) if count > 1 else []
 
 
 def _without_empty_columns(matrix: Any) -> Any:

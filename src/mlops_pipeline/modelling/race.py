@@ -103,10 +103,10 @@ class Entry:
     def growth(self) -> float:
         return GROWTH_OF.get(self.candidate.estimator, GROWTH)
 
-    def as_json(self, repeats: int) -> dict[str, Any]:
-        """Ready for JSON; the standard error is that of one round of folds, however many times over they were cut."""
+    def as_json(self, times: float) -> dict[str, Any]:
+        """Ready for JSON; the standard error is that of one round of folds, however many times over rows are scored."""
         defined = np.array([each for each in self.scores if np.isfinite(each)])
-        spread = _mean_and_error(defined, repeats)[1] if len(defined) > 1 else None
+        spread = _mean_and_error(defined, times)[1] if len(defined) > 1 else None
         return {
             "name": self.candidate.name,
             "estimator": self.candidate.estimator,
@@ -175,7 +175,7 @@ def race(settings: Settings, table: pl.DataFrame, x: Any, y: Any, console: Conso
     elif last < sizes[-1]:
         chosen, rule = leaders[0], RULE_CUT_SHORT
     else:
-        chosen = chosen_of([entry for entry in scored if entry in leaders], track.sign, track.repeats)
+        chosen = chosen_of([entry for entry in scored if entry in leaders], track.sign, track.times)
     entries = [*entries, *([mean] if mean else [])]
     seconds = time.monotonic() - began
     _say(console, chosen, entries, track, seconds, moments)
@@ -195,7 +195,7 @@ def race(settings: Settings, table: pl.DataFrame, x: Any, y: Any, console: Conso
         "repeats": track.repeats,
         "moments": moments,
         "left_out": list(chosen.candidate.without),
-        "candidates": [entry.as_json(track.repeats) for entry in entries],
+        "candidates": [entry.as_json(track.times) for entry in entries],
     }
     return Raced(train, summary, chosen.candidate.without)
 
@@ -222,22 +222,22 @@ def leaders_of_families(scored: list[Entry], sign: float) -> list[Entry]:
     return list(found.values())
 
 
-def behind(entry: Entry, best: Entry, sign: float, repeats: int) -> tuple[float, float]:
+def behind(entry: Entry, best: Entry, sign: float, times: float) -> tuple[float, float]:
     """By how much one is behind another on the folds on which both have a score, and one standard error of that; NaN if there are none.
 
-    Repeated folds are no new rows: the error is that of one round of them.
+    Rows that are scored several ``times`` over are no new rows: the error is that of one round of them.
     """
     lost = sign * (np.array(best.scores) - np.array(entry.scores))
-    return _mean_and_error(lost, repeats)
+    return _mean_and_error(lost, times)
 
 
-def _mean_and_error(of_folds: Any, repeats: int) -> tuple[float, float]:
+def _mean_and_error(of_folds: Any, times: float) -> tuple[float, float]:
     defined = of_folds[np.isfinite(of_folds)]
-    error = float(np.std(defined, ddof=1) / np.sqrt(len(defined) / repeats)) if len(defined) > 1 else 0.0
+    error = float(np.std(defined, ddof=1) / np.sqrt(len(defined) / times)) if len(defined) > 1 else 0.0
     return float(defined.mean()) if len(defined) else float("nan"), error
 
 
-def chosen_of(scored: list[Entry], sign: float, repeats: int) -> Entry:
+def chosen_of(scored: list[Entry], sign: float, times: float) -> Entry:
     """The first, and so the simplest, that is behind the best by no more than one standard error of the difference on the same folds.
 
     A fold on which either has no score tells nothing of the two.
@@ -245,7 +245,7 @@ def chosen_of(scored: list[Entry], sign: float, repeats: int) -> Entry:
     best = _best(scored, sign)
     assert best is not None  # noqa: S101  # asked only where some are scored
     for entry in scored:
-        lost, error = behind(entry, best, sign, repeats)
+        lost, error = behind(entry, best, sign, times)
         if lost <= error:
             return entry
     return best
@@ -273,6 +273,8 @@ class _Track:
     deadline: float
     kind: str = ""
     repeats: int = 1
+    times: float = 1.0
+    """How many times over rows were scored, which makes them no more rows."""
     matrices: dict[tuple[str, tuple[str, ...], int], tuple[Any, Any, float]] = field(default_factory=dict)
     """Of this heat, by encoder and fold: what several candidates are fitted to is encoded once."""
     scored_rows: list[Any] = field(default_factory=list)
@@ -306,7 +308,7 @@ class _Track:
         self.scored_rows = [scored for _, scored in folds.pairs] if rows == len(self.y) <= AVERAGED_ROWS else []
         finished = [entry for entry in entries if self._score(entry, folds, rows)]
         if finished:
-            self.kind, self.repeats = folds.kind, folds.repeats
+            self.kind, self.repeats, self.times = folds.kind, folds.repeats, folds.times
         return finished
 
     def without_moments(self, scored: list[Entry], rows: int) -> tuple[dict[str, Any] | None, list[Entry]]:
@@ -337,7 +339,7 @@ class _Track:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a fold on which none has a score
             gains = [np.array(each.scores) - np.array(other.scores) for each, other in compared]
-            gain, error = _mean_and_error(self.sign * np.nanmean(gains, axis=0), self.repeats)
+            gain, error = _mean_and_error(self.sign * np.nanmean(gains, axis=0), self.times)
         told = {"columns": list(moments), "gain": round(gain, 6), "standard_error": round(error, 6), "kept": gain > error}
         return told, without
 
@@ -351,15 +353,15 @@ class _Track:
         made = best
         members = [best]
         for each in leaders[1:]:
-            lost, error = behind(each, best, self.sign, self.repeats)
+            lost, error = behind(each, best, self.sign, self.times)
             if lost <= CLEARLY * error:
                 wider = [one for one in scored if one in (*members, each)]
                 mean = self._mean_of(wider)
-                if few or behind(mean, made, self.sign, self.repeats)[0] < 0:
+                if few or behind(mean, made, self.sign, self.times)[0] < 0:
                     made, members = mean, wider
         if len(members) < 2 or made.seconds > self.deadline - time.monotonic():
             return None
-        lost, error = behind(made, best, self.sign, self.repeats)
+        lost, error = behind(made, best, self.sign, self.times)
         return made if lost <= error else None
 
     def _mean_of(self, members: list[Entry]) -> Entry:
