@@ -25,6 +25,7 @@ from tests.model_tests.workbench import (
     ESTIMATORS,
     FEATURES,
     KINDS,
+    LACKING,
     PROBLEMS,
     QUICK,
     Problem,
@@ -317,6 +318,20 @@ def test_an_elastic_net_is_the_same_up_to_the_targets_unit_and_so_is_its_twin(un
     assert np.array_equal(predict(load_model(tmp_path / "model"), x, "regression"), said)
     twin = make_twin(model, KINDS, x, said, "regression", 1e-4)
     assert twin.accepted, twin.reason
+
+
+@pytest.mark.parametrize(
+    "name", [name for name, part in ESTIMATORS.items() if "regression" in part.tasks and name not in (*LACKING, "dummy")]
+)
+@pytest.mark.parametrize("unit", [1e-9, 1e12])
+def test_a_target_in_another_unit_is_learned_as_well_and_has_its_twin(name: str, unit: float) -> None:
+    table = raw_table(400)
+    x, y = model_input(table, FEATURES), truth(table, PROBLEMS["regression"])
+    plain, model = (fit(build_model(name, "regression", FEATURES, QUICK.get(name, {}), 0), x, y * each, 1) for each in (1.0, unit))
+    said = predict(model, x, "regression")
+    error = float(np.std(predict(plain, x, "regression") - y))
+    assert float(np.std(said / unit - y)) == pytest.approx(error, rel=0.1)
+    assert make_twin(model, KINDS, x, said, "regression", 1e-4).accepted
 
 
 def test_an_elastic_net_finds_the_same_penalty_whatever_the_tables_order() -> None:

@@ -530,3 +530,16 @@ def test_a_calendar_is_judged_by_the_families_that_time_does_for(monkeypatch: py
     assert states["forest, without when"] == "out of time"
     assert found.left_out == (("when",) if better else ())
     assert (found.summary["moments"] is None) is not better
+
+
+def test_what_a_calendar_gains_for_a_family_that_is_clearly_behind_is_no_reason_to_keep_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, (table, noise) = by_time(), daily(400, 0)
+
+    def fold(_: object, candidate: Candidate, place: int, fitted: Any, scored: Any) -> tuple[float, float, Any]:
+        value = (3.0 if candidate.without else 2.0) if candidate.linear else (0.9 if candidate.without else 1.0)
+        return 0.001, value + 0.001 * place, np.zeros(len(scored))
+
+    monkeypatch.setattr(race_of._Track, "_fold", fold)
+    found = race(settings, table, model_input(table, feature_columns(settings)), noise, quiet())
+    assert found.summary["moments"]["gain"] == pytest.approx(-0.1)
+    assert found.left_out == ("when",)

@@ -49,6 +49,9 @@ TEXT_NUMBERS = 24
 ENDS_EARLY_FROM = 10_000
 """Of more rows histogram gradient boosting holds some back unasked (scikit-learn, ``early_stopping``)."""
 
+TINY = 1e-6
+"""A target of a smaller standard deviation is next to nothing to a forest."""
+
 FOLDS = 5
 """By so many scikit-learn finds a penalty, where nobody says."""
 
@@ -544,7 +547,10 @@ def fit_estimator(estimator: Any, matrix: Any, y: Any, threads: int | None, cate
         estimator.fit(matrix, y, **told)
     settle(estimator, matrix)
     estimator.set_params(**asked)
-    if spread:
+    if spread and hasattr(estimator, "estimators_"):
+        for tree in estimator.estimators_:
+            tree.tree_.value[...] *= spread
+    elif spread:
         estimator.coef_, estimator.intercept_ = estimator.coef_ * spread, estimator.intercept_ * spread
     if hasattr(estimator, "_bin_mapper"):
         # HistGradientBoosting keeps the thread count of its binning, which prediction never uses.
@@ -580,18 +586,21 @@ def _watched(estimator: Any, y: Any, during: Fitting) -> tuple[Any, Any] | None:
 
 
 def _unit_of(estimator: Any, y: Any) -> float:
-    """What an elastic net that finds its penalty takes for the target's unit, its standard deviation; 0 if it takes it as it is.
+    """What an estimator takes for the target's unit, its standard deviation; 0 if it takes it as it is.
 
-    Of a target of ten times the size, what is spent on squares of weights grows a hundredfold and what is spent on weights tenfold: one
-    penalty for both is then another. Penalties that somebody names are those of the target as it is.
+    An elastic net that finds its penalty: of a target of ten times the size, what is spent on squares of weights grows a hundredfold and
+    what is spent on weights tenfold: one penalty for both is then another. Penalties that somebody names are those of the target as it is.
+    A forest of a target next to nothing: scikit-learn's trees do not part rows whose variance is below 2e-16, and would all say the mean.
     """
     import numpy as np
+    from sklearn.ensemble import RandomForestRegressor
     from sklearn.linear_model import ElasticNetCV
 
-    if not isinstance(estimator, ElasticNetCV) or np.ndim(estimator.alphas) > 0:
+    is_forest = isinstance(estimator, RandomForestRegressor)
+    if not is_forest and (not isinstance(estimator, ElasticNetCV) or np.ndim(estimator.alphas) > 0):
         return 0.0
     spread = float(np.std(y))
-    return spread if np.isfinite(spread) else 0.0
+    return spread if np.isfinite(spread) and (spread < TINY or not is_forest) else 0.0
 
 
 def _folds_of_things(y: Any, during: Fitting) -> list[tuple[Any, Any]]:

@@ -315,7 +315,8 @@ class _Track:
         """What moments gain by the folds of a split by time, and the best of each family without them, in the order of ``scored``.
 
         A calendar that has turned once or not at all, and days that no row has seen yet, cannot be learned of, though trees and linear
-        models go on as if they could: moments are kept only if they gain more than one standard error, on average over the families.
+        models go on as if they could: moments are kept only if they gain more than one standard error, on average over the families
+        that with them or without are not clearly behind: what a linear model gains says nothing of the trees that will be chosen.
         Numbers that say the same, such as a month in a column of its own, go with them: half a calendar is worse than either.
         A family that time did not do for says nothing; if it is that of the best of all, and none of the others is better than that best
         without them, moments are not judged. None where they are not, where there is no such split, no moment, or nothing else.
@@ -336,12 +337,20 @@ class _Track:
         is_judged = any(each is best for each, _ in compared) or _best([best, *finished], self.sign) is not best
         if not compared or not is_judged:
             return None, without
+        top = _best([each for pair in compared for each in pair], self.sign)
+        assert top is not None  # noqa: S101  # some are compared
+        near = [pair for pair in compared if any(self._is_near(each, top) for each in pair)]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a fold on which none has a score
-            gains = [np.array(each.scores) - np.array(other.scores) for each, other in compared]
+            gains = [np.array(each.scores) - np.array(other.scores) for each, other in near]
             gain, error = _mean_and_error(self.sign * np.nanmean(gains, axis=0), self.times)
         told = {"columns": list(moments), "gain": round(gain, 6), "standard_error": round(error, 6), "kept": gain > error}
         return told, without
+
+    def _is_near(self, entry: Entry, best: Entry) -> bool:
+        """Whether folds do not tell one from the best by more than :data:`CLEARLY`."""
+        lost, error = behind(entry, best, self.sign, self.times)
+        return lost <= CLEARLY * error
 
     def mean(self, leaders: list[Entry], scored: list[Entry]) -> Entry | None:
         """The mean of those families' best that folds do not tell from the first of them; None where it would not be chosen.
@@ -353,8 +362,7 @@ class _Track:
         made = best
         members = [best]
         for each in leaders[1:]:
-            lost, error = behind(each, best, self.sign, self.times)
-            if lost <= CLEARLY * error:
+            if self._is_near(each, best):
                 wider = [one for one in scored if one in (*members, each)]
                 mean = self._mean_of(wider)
                 if few or behind(mean, made, self.sign, self.times)[0] < 0:
