@@ -9,6 +9,7 @@ from typing import Any
 from mlops_pipeline import plugins
 from mlops_pipeline.config.dataset import Task
 from mlops_pipeline.contract.task import has_classes
+from mlops_pipeline.modelling.trended import TREND
 
 MANY_LEVELS = 30
 """From so many levels on, a category is also tried as the target's mean of each."""
@@ -50,10 +51,17 @@ class Candidate:
         return self.estimator in ("logistic_regression", "ridge", "elastic_net")
 
     @property
+    def trend(self) -> str:
+        """The feature along which a line is taken off the target first; empty if none is."""
+        return str(self.params.get(TREND, ""))
+
+    @property
     def family(self) -> str:
         """Of candidates that go wrong alike, one is enough for a mean."""
         if self.linear:
             return "linear"
+        if self.trend:
+            return "trend"
         return {"random_forest": "forest", "torch_tabm": "network"}.get(self.estimator, "boosting")
 
     def without_features(self, names: tuple[str, ...]) -> Candidate:
@@ -82,12 +90,14 @@ def mean_of(members: Sequence[Candidate]) -> Candidate:
 
 @dataclass(frozen=True)
 class Shape:
-    """What parameters are fitted to: training rows, classes (0: a number is predicted), a category's most levels (0: none), texts."""
+    """What parameters are fitted to: training rows, classes (0: a number is predicted), a category's most levels (0: none), texts, time."""
 
     rows: int
     classes: int = 0
     levels: int = 0
     texts: int = 0
+    time: str = ""
+    """The feature that tells when a row was, where rows are split by time and a number is predicted."""
 
 
 def candidates(task: Task, shape: Shape) -> tuple[Candidate, ...]:
@@ -141,6 +151,8 @@ def _trees(shape: Shape) -> list[Candidate]:
     if not shape.classes and shape.rows in MORE_ROUNDS:
         more = {**fitting, "num_leaves": 2 * fitting["num_leaves"] + 1, "n_estimators": 2 * fitting["n_estimators"]}
         found.append(Candidate("LightGBM, more rounds", "lightgbm", "ordinal", more))
+    if shape.time and not shape.classes:
+        found.append(Candidate("LightGBM on what a line through time leaves", "lightgbm", "ordinal", {**fitting, TREND: shape.time}))
     return found
 
 

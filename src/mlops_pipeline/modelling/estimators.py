@@ -21,6 +21,7 @@ from mlops_pipeline.modelling.fitting import ALONE, Fitting
 from mlops_pipeline.modelling.folds import cutter, forward
 from mlops_pipeline.modelling.kept_embeddings import embedding
 from mlops_pipeline.modelling.thresholds import settle
+from mlops_pipeline.modelling.trended import TREND, Trended, placed
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -187,9 +188,12 @@ def build_model(
     from sklearn.pipeline import Pipeline
 
     part, encodes = parts_of_model(name, encoder)
+    own_params = {key: value for key, value in params.items() if key != TREND or part.settings is not None}
     estimator = (
-        _with_params(part, plugins.run(part, task, seed), params) if part.settings is None else _with_settings(part, task, seed, params)
+        _with_params(part, plugins.run(part, task, seed), own_params) if part.settings is None else _with_settings(part, task, seed, params)
     )
+    if TREND in params and TREND not in own_params:
+        estimator = Trended(estimator, _line_along(params[TREND], task, features))
     plugins.check_extra(part)
     plugins.check_extra(encodes)
     if part.name == BLEND and plugins.is_ours(part):
@@ -213,6 +217,16 @@ def build_model(
         if not hasattr(columns, need):
             raise plugins.broken(encodes, f"it made a {type(columns).__name__}, which has no {need}, as an encoder needs")
     return Pipeline([("columns", columns), ("model", estimator)])
+
+
+def _line_along(name: Any, task: Task, features: dict[str, Column]) -> str:
+    """The feature along which a line is taken off the target before a regressor is fitted. Raises :class:`PipelineError`."""
+    if has_classes(task):
+        raise PipelineError(f"train.params.{TREND} = {name!r}: a line is taken off a number, and this task is {task}: take it out")
+    fit = [each for each, column in features.items() if column.kind in ("number", "integer", "datetime")]
+    if name not in fit:
+        raise PipelineError(f"train.params.{TREND} = {name!r}: names no feature that is a number or a moment: use one of {', '.join(fit)}")
+    return str(name)
 
 
 def _refuse_a_class(part: plugins.Part, made: Any) -> None:
@@ -420,6 +434,7 @@ def fit(model: Pipeline, x: Any, y: Any, threads: int | None, during: Fitting = 
     if hasattr(estimator, "fine_tuned"):
         model.steps = _fine_tuned(estimator, columns, matrix, x, y, replace(during, threads=threads))
         return model
+    placed(columns, estimator)
     model.steps[-1] = ("model", fit_estimator(estimator, matrix, y, threads, native_categories(columns, estimator), during))
     return model
 
@@ -514,6 +529,9 @@ def fit_estimator(estimator: Any, matrix: Any, y: Any, threads: int | None, cate
 
     from mlops_pipeline.modelling.centred import Centred, center_of
 
+    if isinstance(estimator, Trended):
+        estimator.regressor = fit_estimator(estimator.regressor, matrix, estimator.rest_of(matrix, y), threads, categories, during)
+        return estimator
     center = 0.0 if hasattr(estimator, "predict_proba") else center_of(y)
     y = y - center if center else y
 
@@ -664,7 +682,9 @@ def without_extremes(model: Pipeline) -> None:
     estimator = model.named_steps["model"]
     for member in members_of(estimator):
         without_extremes(member)
-    inner = getattr(estimator, "regressor", estimator)
+    inner = estimator
+    while hasattr(inner, "regressor"):
+        inner = inner.regressor
     if isinstance(inner, LGBMModel):
         text = inner.booster_.model_to_string(num_iteration=-1)
         told = re.search(r"^feature_infos=(.*)$", text, flags=re.MULTILINE)
@@ -677,6 +697,8 @@ def native_categories(columns: Any, estimator: Any) -> list[int]:
     """Which columns of the matrix are categories, if the encoder says so and the estimator knows any; they stand behind the numbers."""
     from sklearn.compose import ColumnTransformer
 
+    if isinstance(estimator, Trended):
+        estimator = estimator.regressor
     knows_any = type(estimator).__name__.startswith("LGBM") or hasattr(estimator, "learns_in_passes")
     if not isinstance(columns, ColumnTransformer) or not knows_any:
         return []

@@ -26,6 +26,7 @@ from mlops_pipeline.modelling.fitting import Fitting, fitting_of
 from mlops_pipeline.modelling.folds import FEW_ROWS, Folds, folds_of
 from mlops_pipeline.modelling.frame import positive_index, sorted_classes
 from mlops_pipeline.modelling.metrics import direction, score
+from mlops_pipeline.modelling.trended import placed
 
 if TYPE_CHECKING:
     import polars as pl
@@ -205,7 +206,10 @@ def shape_of(settings: Settings, x: Any, y: Any) -> Shape:
     kinds = {name: column.kind for name, column in feature_columns(settings).items()}
     levels = [int(x[name].nunique()) for name, kind in kinds.items() if kind == "category"]
     classes = len(set(y.tolist())) if has_classes(settings.dataset.task) else 0
-    return Shape(len(y), classes, max(levels, default=0), list(kinds.values()).count("text"))
+    time_column = settings.dataset.time_column or ""
+    # Where it is anything else than numbers or moments, no line goes along it.
+    has_time = settings.split.kind == "time" and not classes and kinds.get(time_column) in ("number", "integer", "datetime")
+    return Shape(len(y), classes, max(levels, default=0), list(kinds.values()).count("text"), time_column if has_time else "")
 
 
 def heats(rows: int) -> list[int]:
@@ -275,7 +279,7 @@ class _Track:
     repeats: int = 1
     times: float = 1.0
     """How many times over rows were scored, which makes them no more rows."""
-    matrices: dict[tuple[str, tuple[str, ...], int], tuple[Any, Any, float]] = field(default_factory=dict)
+    matrices: dict[tuple[str, tuple[str, ...], int], tuple[Any, Any, float, Any]] = field(default_factory=dict)
     """Of this heat, by encoder and fold: what several candidates are fitted to is encoded once."""
     scored_rows: list[Any] = field(default_factory=list)
     """Of this heat, by fold, where several candidates may be averaged."""
@@ -330,10 +334,14 @@ class _Track:
         if len(moments) == len(kinds):
             return None, []
         best, *others = leaders_of_families(scored, self.sign)
-        leaders = [each for each in scored if each in (best, *others)]
+        families = [each for each in scored if each in (best, *others)]
+        leaders = [each for each in families if not each.candidate.trend]
         without = [Entry(each.candidate.without_features(moments), each.rows, seconds=each.seconds) for each in leaders]
         finished = self.heat(without, rows)
         compared = [(each, other) for each, other in zip(leaders, without, strict=True) if other in finished]
+        # What a line through time gains is so much over boosting that knows no time.
+        plain = next((other for other in finished if other.candidate.family == "boosting"), None)
+        compared += [(each, plain) for each in families if each.candidate.trend and plain is not None]
         is_judged = any(each is best for each, _ in compared) or _best([best, *finished], self.sign) is not best
         if not compared or not is_judged:
             return None, without
@@ -475,7 +483,8 @@ class _Track:
             warnings.simplefilter("ignore")
             columns, estimator = model.named_steps["columns"], model.named_steps["model"]
             during = fitting_of(settings, self.table[fitted], self.y[fitted])
-            matrix, held, encoding = self._encoded(columns, candidate, place, fitted, scored, threads, during)
+            matrix, held, encoding, encoder = self._encoded(columns, candidate, place, fitted, scored, threads, during)
+            placed(encoder, estimator)
             began = time.monotonic()
             estimator = fit_estimator(estimator, matrix, self.y[fitted], threads, native_categories(columns, estimator), during)
             seconds = encoding + time.monotonic() - began
@@ -490,14 +499,14 @@ class _Track:
 
     def _encoded(
         self, columns: Any, candidate: Candidate, place: int, fitted: Any, scored: Any, threads: int | None, during: Fitting
-    ) -> tuple[Any, Any, float]:
-        """The two matrices of a fold, and how many seconds the first of them took."""
+    ) -> tuple[Any, Any, float, Any]:
+        """The two matrices of a fold, how many seconds the first of them took, and what it was fitted by."""
         key = SAME_MATRIX.get(candidate.encoder, candidate.encoder), candidate.without, place
         if key not in self.matrices:
             began = time.monotonic()
             matrix = encoded(columns, self.x.iloc[fitted], self.y[fitted], threads, during)
             seconds = time.monotonic() - began
-            self.matrices[key] = matrix, columns.transform(self.x.iloc[scored]), seconds
+            self.matrices[key] = matrix, columns.transform(self.x.iloc[scored]), seconds, columns
         return self.matrices[key]
 
 

@@ -135,6 +135,8 @@ def convert(model: Pipeline, kinds: dict[str, str], task: str, read: Sequence[Re
             steps.append((name, step, [places[c] for c in names]))
     gathered = copy.copy(model)
     estimator, inner = model.steps[1][1], _inner(model)
+    if hasattr(estimator, "slope_"):
+        raise NotConvertible("a line through time is part of it: served by scikit-learn")
     if beyond := unsettled(inner):
         raise NotConvertible(f"its trees tell apart numbers{_named(columns, beyond)} that 32-bit floats do not: served by its own format")
     if read and hasattr(inner, "coef_"):
