@@ -536,7 +536,8 @@ def test_what_a_calendar_gains_for_a_family_that_is_clearly_behind_is_no_reason_
     settings, (table, noise) = by_time(), daily(400, 0)
 
     def fold(_: object, candidate: Candidate, place: int, fitted: Any, scored: Any) -> tuple[float, float, Any]:
-        value = (3.0 if candidate.without else 2.0) if candidate.linear else (0.9 if candidate.without else 1.0)
+        behind = candidate.linear or bool(candidate.trend)
+        value = (3.0 if candidate.without else 2.0) if behind else (0.9 if candidate.without else 1.0)
         return 0.001, value + 0.001 * place, np.zeros(len(scored))
 
     monkeypatch.setattr(race_of._Track, "_fold", fold)

@@ -347,7 +347,8 @@ class _Track:
             return None, without
         top = _best([each for pair in compared for each in pair], self.sign)
         assert top is not None  # noqa: S101  # some are compared
-        near = [pair for pair in compared if any(self._is_near(each, top) for each in pair)]
+        # Of a line through time what counts is whether it is near itself.
+        near = [pair for pair in compared if any(self._is_near(each, top) for each in (pair[:1] if pair[0].candidate.trend else pair))]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a fold on which none has a score
             gains = [np.array(each.scores) - np.array(other.scores) for each, other in near]
