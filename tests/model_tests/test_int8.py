@@ -22,12 +22,12 @@ from tests.model_tests.test_networks import unlearned
 from tests.model_tests.workbench import FEATURES, KINDS, PROBLEMS, fitted, raw_table, truth
 
 
-def quantised(folder: Path, model: Any, x: Any, y: Any, task: Any, **rules: Any) -> tuple[TwinReport, Contract]:
-    classes: list[Any] = [] if task == "regression" else [0, 1]
+def quantised(folder: Path, model: Any, x: Any, y: Any, task: Any, things: Any = None, **rules: Any) -> tuple[TwinReport, Contract]:
+    classes: list[Any] = [] if task == "regression" else [0, 1] if task == "binary" else [0, 1, 2]
     contract = Contract(task=task, classes=classes, columns={name: Column(kind) for name, kind in KINDS.items()})
     said = predict(model, x, task)
     assert make_twin(plugins.part(plugins.ModelFormat, "onnx"), folder, model, contract, x, said, 1e-4).accepted
-    return make_int8(Onnx(quantise="int8", **rules), folder, model, contract, x, Predictions(task, y, said, 1)), contract
+    return make_int8(Onnx(quantise="int8", **rules), folder, model, contract, x, Predictions(task, y, said, 1, things)), contract
 
 
 @pytest.mark.parametrize("problem", ["binary", "regression"])
@@ -47,6 +47,29 @@ def test_a_network_in_8_bits_decides_alike_whoever_stands_beside_a_row(problem: 
     assert not refused.accepted and " asked; " in refused.reason
     assert refused.reason.endswith("; it takes 3,838 held-out rows to be so sure")
     assert load_engine(tmp_path, contract).name == "onnx"
+
+
+def test_rows_of_few_patients_tell_less_of_how_often_8_bits_decide_alike(tmp_path: Path) -> None:
+    of = PROBLEMS["regression"]
+    table = raw_table(300)
+    x, y = model_input(table, FEATURES), truth(table, of)
+    model = unlearned(of, 3, x, y)
+    by_row, _ = quantised(tmp_path, model, x, y, of.task, int8_decisions=0.9, int8_loss=0.1)
+    by_patient, _ = quantised(tmp_path, model, x, y, of.task, np.arange(300) % 8, int8_decisions=0.9, int8_loss=0.1)
+    assert by_row.accepted, by_row.reason
+    assert not by_patient.accepted
+    assert by_patient.reason.endswith("; it takes 35 held-out groups to be so sure")
+
+
+def test_where_a_class_is_in_no_held_out_row_what_8_bits_lose_is_told_by_accuracy(tmp_path: Path) -> None:
+    of = PROBLEMS["multiclass"]
+    table = raw_table(300)
+    x, y = model_input(table, FEATURES), truth(table, of)
+    model = unlearned(of, 3, x, y)
+    report, _ = quantised(tmp_path, model, x, np.arange(300) % 2, of.task, int8_decisions=0.5, int8_loss=0.1)
+    assert report.accepted, report.reason
+    assert "; accuracy " in report.reason
+    assert "nan" not in report.reason
 
 
 def test_trees_are_not_quantised(tmp_path: Path) -> None:

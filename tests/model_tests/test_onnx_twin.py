@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from mlops_pipeline.config.dataset import Column
+from mlops_pipeline.config.dataset import Column, Task
 from mlops_pipeline.inference.engine import OnnxEngine
 from mlops_pipeline.inference.scorer import example_rows, load_scorer
 from mlops_pipeline.modelling.estimators import build_model, fit, predict
@@ -113,3 +113,37 @@ def test_neither_threads_nor_neighbours_move_a_bit_of_a_row(estimator: str) -> N
     for row in range(20):
         for engine in (one, two):
             assert by_engine(engine, x.iloc[row : row + 1], KINDS).tobytes() == expected[row : row + 1].tobytes()
+
+
+def cents(classes: int) -> tuple[dict[str, Column], pd.DataFrame, np.ndarray]:
+    """Prices to the cent, which no float holds exactly, and a number of classes that follow from them; of none, a value."""
+    prices = np.random.default_rng(0).normal(scale=100, size=(1_500, 2)).round(2)
+    signal = prices @ [1.0, 0.5] / 112
+    target = signal if not classes else np.clip(((signal + 2) * classes / 4).astype(np.int64), 0, classes - 1)
+    return {name: Column(kind="number") for name in ("net", "gross")}, pd.DataFrame(prices, columns=["net", "gross"]), target
+
+
+@pytest.mark.parametrize("classes", [0, 2, 3, 25])
+@pytest.mark.parametrize("estimator", ["hist_gradient_boosting", "lightgbm", "random_forest", "blend"])
+def test_a_price_to_the_cent_goes_the_same_way_in_the_twin_whichever_rows_were_held_out(estimator: str, classes: int) -> None:
+    quick = {"hist_gradient_boosting": {"max_iter": 12}, "lightgbm": {"n_estimators": 12}, "random_forest": {"n_estimators": 12}}
+    members = [{"estimator": name, "params": params} for name, params in quick.items()]
+    features, x, y = cents(classes)
+    task: Task = "regression" if not classes else "binary" if classes == 2 else "multiclass"
+    model = fit(build_model(estimator, task, features, quick.get(estimator, {"members": members}), 0), x, y, 1)
+    every_cent = np.arange(-300_00, 300_00) / 100
+    rows = pd.concat([pd.DataFrame({"net": every_cent, "gross": other}) for other in (-50.0, 0.0, 50.0)])
+    twin = make_twin(model, dict.fromkeys(features, "number"), rows, predict(model, rows, task), task, 1e-4)
+    assert twin.accepted, twin.reason
+
+
+@pytest.mark.parametrize("estimator", ["hist_gradient_boosting", "lightgbm"])
+def test_trees_that_tell_apart_what_a_twin_cannot_have_none_though_no_held_out_row_shows_it(estimator: str) -> None:
+    moments = 1_700_000_000.0 + np.arange(400)
+    x, y = pd.DataFrame({"at": moments}), (np.arange(400) % 40 < 20).astype(np.int64)
+    model = fit(build_model(estimator, "binary", {"at": Column(kind="number")}, {}, 0), x, y, 1)
+    far = pd.DataFrame({"at": [0.0, 1e10]})
+    twin = make_twin(model, {"at": "number"}, far, predict(model, far, "binary"), "binary", 1e-4)
+    assert not twin.accepted
+    assert twin.reason == ("not convertible, its trees tell apart numbers of 'at' that 32-bit floats do not: served by its own format")
+    assert (predict(model, x, "binary").argmax(axis=1) == y).mean() > 0.9

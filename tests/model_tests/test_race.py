@@ -319,6 +319,26 @@ def test_by_time_folds_are_fitted_on_what_came_before() -> None:
     assert all(len(fitted) >= 100 for fitted, _ in found.pairs)  # half, so that they tell of a fit on all
 
 
+@pytest.mark.parametrize("years", [1, 2, 3, 40])
+def test_by_time_no_moment_is_on_both_sides_of_a_fold(years: int) -> None:
+    """As of the split: of many rows of one year, what is seen of some says much of the others."""
+    settings = by_time()
+    place = np.random.default_rng(0).permutation(400) % years
+    table = pl.DataFrame({"when": [f"{1980 + each}-01-01" for each in place], "size": 0.0}).with_columns(pl.col("when").str.to_datetime())
+    found = folds_of(settings, table, model_input(table, feature_columns(settings)), place.astype(float), 400)
+    assert bool(found.pairs) is (years > 1)
+    assert all(place[fitted].max() < place[scored].min() for fitted, scored in found.pairs)
+
+
+def test_folds_by_time_that_share_rows_are_no_so_many_witnesses() -> None:
+    settings, (table, noise) = by_time(), daily(400, 0)
+    found = folds_of(settings, table, model_input(table, feature_columns(settings)), noise, 400)
+    assert [len(scored) for _, scored in found.pairs] == [100] * 5
+    assert found.times == pytest.approx(2.5)
+    at_random = folds_of(settings_for(PROBLEMS["regression"]), raw_table(300), pd.DataFrame({"size": noise[:300]}), noise[:300], 300)
+    assert at_random.times == at_random.repeats > 1
+
+
 def test_the_best_of_trees_goes_on_with_the_best_linear_models() -> None:
     linear, trees = Candidate("a", "ridge", "one_hot"), Candidate("b", "lightgbm", "ordinal")
     entries = [Entry(each, 100, [score], 1.0, "scored") for each, score in ((linear, 0.9), (linear, 0.8), (trees, 0.6), (trees, 0.7))]
@@ -561,3 +581,17 @@ def test_a_calendar_is_judged_by_the_families_that_time_does_for(monkeypatch: py
     assert states["forest, without when"] == "out of time"
     assert found.left_out == (("when",) if better else ())
     assert (found.summary["moments"] is None) is not better
+
+
+def test_what_a_calendar_gains_for_a_family_that_is_clearly_behind_is_no_reason_to_keep_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, (table, noise) = by_time(), daily(400, 0)
+
+    def fold(_: object, candidate: Candidate, place: int, fitted: Any, scored: Any) -> tuple[float, float, Any]:
+        behind = candidate.linear or bool(candidate.trend)
+        value = (3.0 if candidate.without else 2.0) if behind else (0.9 if candidate.without else 1.0)
+        return 0.001, value + 0.001 * place, np.zeros(len(scored))
+
+    monkeypatch.setattr(race_of._Track, "_fold", fold)
+    found = race(settings, table, model_input(table, feature_columns(settings)), noise, quiet())
+    assert found.summary["moments"]["gain"] == pytest.approx(-0.1)
+    assert found.left_out == ("when",)

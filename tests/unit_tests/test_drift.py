@@ -27,6 +27,7 @@ from mlops_pipeline.monitoring import estimated as estimating
 from mlops_pipeline.monitoring import measuring
 from mlops_pipeline.monitoring.measured import Batch, Limits, Measured, measured_of
 from mlops_pipeline.monitoring.measuring import measure
+from mlops_pipeline.monitoring.recorded import things_in
 from mlops_pipeline.monitoring.sampled import Sample
 from mlops_pipeline.monitoring.statistics import adjusted, chi_squared, kolmogorov_smirnov, means_apart, share_p, stability, wasserstein
 from mlops_pipeline.monitoring.tally import Numbers
@@ -408,6 +409,49 @@ def test_a_slice_has_the_interval_of_its_own_rows(reference: Reference, monkeypa
     monkeypatch.setattr(measuring, "RESAMPLED_ROWS", 600)
     [drawn] = [part for part in measure(reference, [window(rows)], Limits(slices=("word",))).slices if part.value == "a"]
     assert drawn.high - drawn.low == pytest.approx(whole.high - whole.low, rel=0.3)  # type: ignore[operator]
+
+
+def of_patients() -> tuple[pl.DataFrame, Any, Batch]:
+    """Rows of 200 patients of 30 visits each, which are alike in what the model sees and in what came of them."""
+    visits = table(200, 8)[np.repeat(np.arange(200), 30)]
+    came_of_each = np.repeat(came(table(200, 8), "binary", 3), 30)
+    patients = np.repeat(np.arange(200), 30).astype(np.uint64) + 7
+    return visits, patients, Batch(visits, said(visits, "binary"), pl.Series(came_of_each), things=patients)
+
+
+def width(found: Measured, name: str = "roc_auc") -> float:
+    return found.figures[f"quality.{name}.high"] - found.figures[f"quality.{name}.low"]  # type: ignore[operator]
+
+
+def test_an_interval_draws_patients_where_rows_name_theirs_and_says_so_where_they_do_not(
+    reference: Reference, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, patients, batch = of_patients()
+    by_row, by_patient = measure(reference, [batch]), measure(reference, [batch], Limits(together=("patient",), slices=("word",)))
+    assert width(by_patient) > 3 * width(by_row)
+    assert by_patient.figures["quality.roc_auc"] == by_row.figures["quality.roc_auc"]
+    unnamed = "'patient' is not on record: intervals of quality take each row for itself"
+    assert not any(note.startswith(unnamed) for note in by_patient.notes)
+    [slice_] = [part for part in by_patient.slices if part.value == "a"]
+    assert slice_.high - slice_.low > width(by_patient)  # type: ignore[operator]
+    parts = [dataclasses.replace(batch, things=patients), dataclasses.replace(batch, things=None)]
+    without = measure(reference, parts, Limits(together=("patient",)))
+    assert any(note.startswith(unnamed) for note in without.notes)
+    monkeypatch.setattr(measuring, "RESAMPLED_ROWS", 1500)
+    assert width(measure(reference, [batch], Limits(together=("patient",)))) == pytest.approx(width(by_patient), rel=0.35)
+
+
+def test_rows_of_the_record_belong_to_what_they_name_in_any_batch_and_those_that_name_nothing_to_equal_ones() -> None:
+    frame = pl.DataFrame({"patient": ["a", "b", "a", None, None, None], "visit": [1, 1, 1, 1, 1, 1], "x": [1.0, 1.0, 2.0, 3.0, 3.0, 4.0]})
+    features = frame.select("x")
+    things = things_in(frame, features, ["patient"])
+    assert things is not None
+    assert [np.flatnonzero(things == each).tolist() for each in things] == [[0, 2], [1], [0, 2], [3, 4], [3, 4], [5]]
+    again = things_in(frame[2:], features[2:], ["patient"])
+    assert again is not None
+    assert again.tolist() == things[2:].tolist()
+    assert things_in(frame, features, ["patient", "clinic"]) is None
+    assert things_in(frame, features, []) is None
 
 
 def test_what_an_estimate_holds_is_bounded_however_many_classes_there_are(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 from mlops_pipeline import plugins
 from mlops_pipeline.config.dataset import Task
 from mlops_pipeline.contract.task import has_classes
+from mlops_pipeline.modelling.trended import TREND
 
 MANY_LEVELS = 30
 """From so many levels on, a category is also tried as the target's mean of each."""
@@ -63,10 +64,17 @@ class Candidate:
         return self.estimator in ("logistic_regression", "ridge", "elastic_net")
 
     @property
+    def trend(self) -> str:
+        """The feature along which a line is taken off the target first; empty if none is."""
+        return str(self.params.get(TREND, ""))
+
+    @property
     def family(self) -> str:
         """Of candidates that go wrong alike, one is enough for a mean."""
         if self.linear:
             return "linear"
+        if self.trend:
+            return "trend"
         return {"random_forest": "forest", "torch_tabm": "network"}.get(self.estimator, "boosting")
 
     def without_features(self, names: tuple[str, ...]) -> Candidate:
@@ -95,12 +103,14 @@ def mean_of(members: Sequence[Candidate]) -> Candidate:
 
 @dataclass(frozen=True)
 class Shape:
-    """What parameters are fitted to: training rows, classes (0: a number is predicted), a category's most levels (0: none), texts."""
+    """What parameters are fitted to: training rows, classes (0: a number is predicted), a category's most levels (0: none), texts, time."""
 
     rows: int
     classes: int = 0
     levels: int = 0
     texts: int = 0
+    time: str = ""
+    """The feature that tells when a row was, where rows are split by time and a number is predicted."""
 
 
 def candidates(task: Task, shape: Shape) -> tuple[Candidate, ...]:
@@ -158,6 +168,8 @@ def _trees(shape: Shape) -> list[Candidate]:
         rounds = fitting["n_estimators"] * (2 if shape.rows >= VERY_MANY_ROWS else 1)
         more = {**fitting, "num_leaves": 4 * fitting["num_leaves"] + 3, "n_estimators": rounds}
         found.append(Candidate("LightGBM, more leaves", "lightgbm", "ordinal", more, of_many=True))
+    if shape.time and not shape.classes:
+        found.append(Candidate("LightGBM on what a line through time leaves", "lightgbm", "ordinal", {**fitting, TREND: shape.time}))
     return found
 
 

@@ -48,5 +48,12 @@ def center_of(y: Any) -> float:
 
 
 def is_centred(estimator: Any) -> bool:
-    """Whether an estimator, or one of those that it is the mean of, predicts numbers that 32-bit floats do not tell apart."""
-    return hasattr(estimator, "center") or any(is_centred(member.steps[-1][1]) for member in members_of(estimator))
+    """Whether an estimator, or one of those that it is the mean of, predicts numbers that 32-bit floats do not tell apart.
+
+    One with a line through time may, the further on the more.
+    """
+    return (
+        hasattr(estimator, "center")
+        or hasattr(estimator, "slope_")
+        or any(is_centred(member.steps[-1][1]) for member in members_of(estimator))
+    )

@@ -18,7 +18,10 @@ from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.modelling.fitting import ALONE, Fitting
+from mlops_pipeline.modelling.folds import cutter, forward
 from mlops_pipeline.modelling.kept_embeddings import embedding
+from mlops_pipeline.modelling.thresholds import settle
+from mlops_pipeline.modelling.trended import TREND, Trended, placed
 
 if TYPE_CHECKING:
     from optuna import Trial
@@ -46,6 +49,9 @@ TEXT_NUMBERS = 24
 
 ENDS_EARLY_FROM = 10_000
 """Of more rows histogram gradient boosting holds some back unasked (scikit-learn, ``early_stopping``)."""
+
+TINY = 1e-6
+"""A target of a smaller standard deviation is next to nothing to a forest."""
 
 FOLDS = 5
 """By so many scikit-learn finds a penalty, where nobody says."""
@@ -182,9 +188,12 @@ def build_model(
     from sklearn.pipeline import Pipeline
 
     part, encodes = parts_of_model(name, encoder)
+    own_params = {key: value for key, value in params.items() if key != TREND or part.settings is not None}
     estimator = (
-        _with_params(part, plugins.run(part, task, seed), params) if part.settings is None else _with_settings(part, task, seed, params)
+        _with_params(part, plugins.run(part, task, seed), own_params) if part.settings is None else _with_settings(part, task, seed, params)
     )
+    if TREND in params and TREND not in own_params:
+        estimator = Trended(estimator, _line_along(params[TREND], task, features))
     plugins.check_extra(part)
     plugins.check_extra(encodes)
     if part.name == BLEND and plugins.is_ours(part):
@@ -208,6 +217,16 @@ def build_model(
         if not hasattr(columns, need):
             raise plugins.broken(encodes, f"it made a {type(columns).__name__}, which has no {need}, as an encoder needs")
     return Pipeline([("columns", columns), ("model", estimator)])
+
+
+def _line_along(name: Any, task: Task, features: dict[str, Column]) -> str:
+    """The feature along which a line is taken off the target before a regressor is fitted. Raises :class:`PipelineError`."""
+    if has_classes(task):
+        raise PipelineError(f"train.params.{TREND} = {name!r}: a line is taken off a number, and this task is {task}: take it out")
+    fit = [each for each, column in features.items() if column.kind in ("number", "integer", "datetime")]
+    if name not in fit:
+        raise PipelineError(f"train.params.{TREND} = {name!r}: names no feature that is a number or a moment: use one of {', '.join(fit)}")
+    return str(name)
 
 
 def _refuse_a_class(part: plugins.Part, made: Any) -> None:
@@ -411,16 +430,20 @@ def fit(model: Pipeline, x: Any, y: Any, threads: int | None, during: Fitting = 
         estimator.members = [fit(member, x, y, threads, during.of_member(place)) for place, member in enumerate(estimator.members)]
         return model
     with embedding(threads, during.say, during.tell):
-        matrix = encoded(columns, x, y, threads)
+        matrix = encoded(columns, x, y, threads, during)
     if hasattr(estimator, "fine_tuned"):
         model.steps = _fine_tuned(estimator, columns, matrix, x, y, replace(during, threads=threads))
         return model
+    placed(columns, estimator)
     model.steps[-1] = ("model", fit_estimator(estimator, matrix, y, threads, native_categories(columns, estimator), during))
     return model
 
 
-def encoded(columns: Any, x: Any, y: Any, threads: int | None) -> Any:
-    """The matrix of raw columns, by an encoder that is fitted to them and to numbers (float64) or classes."""
+def encoded(columns: Any, x: Any, y: Any, threads: int | None, during: Fitting = ALONE) -> Any:
+    """The matrix of raw columns, by an encoder that is fitted to them and to numbers (float64) or classes.
+
+    Of ``during`` it is told what rows belong to: the target's means that a row is given are never of its own thing's rows.
+    """
     import numpy as np
     from threadpoolctl import threadpool_limits
 
@@ -428,8 +451,19 @@ def encoded(columns: Any, x: Any, y: Any, threads: int | None) -> Any:
         # Whole numbers would be taken for classes, a column each.
         columns.set_params(**{name: "continuous" for name in columns.get_params() if name.endswith("__target_type")})
     _leave_out_rare(columns, x)
+    means = [encoder for _, step, _ in getattr(columns, "transformers", ()) if (encoder := _target_encoder(step)) is not None]
+    own = [encoder.cv for encoder in means]
+    if means and (folds := _folds_of_things(y, during)):
+        for encoder in means:
+            encoder.set_params(cv=folds)
     with threadpool_limits(limits=threads):
         matrix = columns.fit_transform(x, y) if hasattr(columns, "fit_transform") else columns.fit(x, y).transform(x)
+    # What is saved does not remember places of rows.
+    for encoder, cv in zip(means, own, strict=True):
+        encoder.set_params(cv=cv)
+    fitted = (_target_encoder(step) for _, step, _ in getattr(columns, "transformers_", ()))
+    for encoder, cv in zip((each for each in fitted if each is not None), own, strict=True):
+        encoder.set_params(cv=cv)
     _take_unseen_for_rare(columns)
     return matrix
 
@@ -499,6 +533,9 @@ def fit_estimator(estimator: Any, matrix: Any, y: Any, threads: int | None, cate
 
     from mlops_pipeline.modelling.centred import Centred, center_of
 
+    if isinstance(estimator, Trended):
+        estimator.regressor = fit_estimator(estimator.regressor, matrix, estimator.rest_of(matrix, y), threads, categories, during)
+        return estimator
     center = 0.0 if hasattr(estimator, "predict_proba") else center_of(y)
     y = y - center if center else y
 
@@ -532,8 +569,12 @@ def fit_estimator(estimator: Any, matrix: Any, y: Any, threads: int | None, cate
     # The last bits of a product depend on how many threads share it: linear algebra keeps to one.
     with threadpool_limits(limits={"openmp": threads, "blas": 1}):
         estimator.fit(matrix, y, **told)
+    settle(estimator, matrix)
     estimator.set_params(**asked)
-    if spread:
+    if spread and hasattr(estimator, "estimators_"):
+        for tree in estimator.estimators_:
+            tree.tree_.value[...] *= spread
+    elif spread:
         estimator.coef_, estimator.intercept_ = estimator.coef_ * spread, estimator.intercept_ * spread
     if hasattr(estimator, "_bin_mapper"):
         # HistGradientBoosting keeps the thread count of its binning, which prediction never uses.
@@ -569,30 +610,52 @@ def _watched(estimator: Any, y: Any, during: Fitting) -> tuple[Any, Any] | None:
 
 
 def _unit_of(estimator: Any, y: Any) -> float:
-    """What an elastic net that finds its penalty takes for the target's unit, its standard deviation; 0 if it takes it as it is.
+    """What an estimator takes for the target's unit, its standard deviation; 0 if it takes it as it is.
 
-    Of a target of ten times the size, what is spent on squares of weights grows a hundredfold and what is spent on weights tenfold: one
-    penalty for both is then another. Penalties that somebody names are those of the target as it is.
+    An elastic net that finds its penalty: of a target of ten times the size, what is spent on squares of weights grows a hundredfold and
+    what is spent on weights tenfold: one penalty for both is then another. Penalties that somebody names are those of the target as it is.
+    A forest of a target next to nothing: scikit-learn's trees do not part rows whose variance is below 2e-16, and would all say the mean.
+    """
+    import numpy as np
+    from sklearn.ensemble import RandomForestRegressor
+    from sklearn.linear_model import ElasticNetCV
+
+    is_forest = isinstance(estimator, RandomForestRegressor)
+    if not is_forest and (not isinstance(estimator, ElasticNetCV) or np.ndim(estimator.alphas) > 0):
+        return 0.0
+    spread = float(np.std(y))
+    return spread if np.isfinite(spread) and (spread < TINY or not is_forest) else 0.0
+
+
+def _folds_of_things(y: Any, during: Fitting) -> list[tuple[Any, Any]]:
+    """The folds by which the target's means are made for rows that belong together; none where they do not, or to one thing alone."""
+    import numpy as np
+
+    if during.things is None:
+        return []
+    _, things = np.unique(during.things, return_inverse=True)
+    count = min(FOLDS, int(things.max(initial=-1)) + 1)
+    # By thing alone: of classes, some of few rows may have too few things to be parted evenly.
+    return list(cutter(things, count, 0, classes=False).split(np.zeros(len(y)), groups=things)) if count > 1 else []
+
+
+def _own_folds(estimator: Any, rows: int, during: Fitting) -> list[tuple[Any, Any]]:
+    """The folds by which an elastic net finds its penalty, where nobody gave it any: as the rows were split.
+
+    Its own would be cut in the table's order, which may be that of the target.
     """
     import numpy as np
     from sklearn.linear_model import ElasticNetCV
 
-    if not isinstance(estimator, ElasticNetCV) or np.ndim(estimator.alphas) > 0:
-        return 0.0
-    spread = float(np.std(y))
-    return spread if np.isfinite(spread) else 0.0
-
-
-def _own_folds(estimator: Any, rows: int, during: Fitting) -> list[tuple[Any, Any]]:
-    """The folds by which an elastic net finds its penalty, where rows belong together; none where it cuts them itself."""
-    import numpy as np
-    from sklearn.linear_model import ElasticNetCV
-    from sklearn.model_selection import GroupKFold
-
-    if during.things is None or not isinstance(estimator, ElasticNetCV) or not isinstance(estimator.cv, int | None):
+    if not isinstance(estimator, ElasticNetCV) or not isinstance(estimator.cv, int | None):
         return []
-    count = min(estimator.cv or FOLDS, len(set(during.things.tolist())))
-    return list(GroupKFold(count).split(np.zeros(rows), groups=during.things)) if count > 1 else []
+    count = estimator.cv or FOLDS
+    if during.moments is not None and rows > count:
+        order = np.argsort(during.moments, kind="stable")
+        return [(order[:start], order[start:end]) for start, end in forward(during.moments[order], count)]
+    groups = None if during.things is None else np.unique(during.things, return_inverse=True)[1]
+    count = min(count, rows if groups is None else int(groups.max(initial=-1)) + 1)
+    return list(cutter(groups, count, estimator.random_state or 0, classes=False).split(np.zeros(rows), groups=groups)) if count > 1 else []
 
 
 def _without_empty_columns(matrix: Any) -> Any:
@@ -625,7 +688,9 @@ def without_extremes(model: Pipeline) -> None:
     estimator = model.named_steps["model"]
     for member in members_of(estimator):
         without_extremes(member)
-    inner = getattr(estimator, "regressor", estimator)
+    inner = estimator
+    while hasattr(inner, "regressor"):
+        inner = inner.regressor
     if isinstance(inner, LGBMModel):
         text = inner.booster_.model_to_string(num_iteration=-1)
         told = re.search(r"^feature_infos=(.*)$", text, flags=re.MULTILINE)
@@ -638,6 +703,8 @@ def native_categories(columns: Any, estimator: Any) -> list[int]:
     """Which columns of the matrix are categories, if the encoder says so and the estimator knows any; they stand behind the numbers."""
     from sklearn.compose import ColumnTransformer
 
+    if isinstance(estimator, Trended):
+        estimator = estimator.regressor
     knows_any = type(estimator).__name__.startswith("LGBM") or hasattr(estimator, "learns_in_passes")
     if not isinstance(columns, ColumnTransformer) or not knows_any:
         return []

@@ -43,6 +43,12 @@ class Folds:
     kind: str
     repeats: int
 
+    @property
+    def times(self) -> float:
+        """How many times over a row is scored, on average: by time too, where folds that begin one after another share rows."""
+        scored = [rows for _, rows in self.pairs]
+        return sum(map(len, scored)) / len(np.unique(np.concatenate(scored))) if scored else 1.0
+
 
 def folds_of(settings: Settings, table: pl.DataFrame, x: Any, y: Any, rows: int) -> Folds:
     """Folds of so many of the rows, which follow from the seed.
@@ -53,9 +59,10 @@ def folds_of(settings: Settings, table: pl.DataFrame, x: Any, y: Any, rows: int)
     count = 3 if len(y) >= MANY_ROWS or is_wide else 5
     classes = has_classes(settings.dataset.task)
     if settings.split.kind == "time":
-        order = table[str(settings.dataset.time_column)].arg_sort().to_numpy()
-        order = order[np.unique(np.linspace(0, len(order) - 1, rows).astype(int))]
-        found = Folds(list(_by_time(order, count)), f"{count} by time", 1)
+        order, moments = in_time(settings, table)
+        some = np.unique(np.linspace(0, len(order) - 1, rows).astype(int))
+        pairs = list(_by_time(order[some], moments[some], count))
+        found = Folds(pairs, f"{count} by time", 1)
     else:
         chosen = _drawn(y, rows, settings.seed, classes=classes)
         repeats = max(1, min(MOST_REPEATS, FEW_ROWS // max(rows, 1)))
@@ -67,15 +74,45 @@ def folds_of(settings: Settings, table: pl.DataFrame, x: Any, y: Any, rows: int)
     return found
 
 
-def _by_time(order: Any, count: int) -> Iterator[tuple[Any, Any]]:
+def in_time(settings: Settings, table: pl.DataFrame) -> tuple[Any, Any]:
+    """Places of rows in the order of their moments, those of one in the table's order, and a number for the moment of each, rising."""
+    ranks = table[str(settings.dataset.time_column)].rank("dense").fill_null(0).cast(int).to_numpy()
+    order = np.argsort(ranks, kind="stable")
+    return order, ranks[order]
+
+
+def start_of_moment(moments: Any, start: int) -> int:
+    """Where, at a place or before it, the first row of its moment stands; after the moment, if it is the first one of all.
+
+    A split by time has no moment on both sides. ``moments`` rise.
+    """
+    first = int(np.searchsorted(moments, moments[start], side="left"))
+    return first or int(np.searchsorted(moments, moments[start], side="right"))
+
+
+def forward(moments: Any, count: int) -> Iterator[tuple[int, int]]:
+    """Where rows to be scored begin and end, of at most so many folds of rows whose ``moments`` rise; all before are fitted on.
+
+    Raises :class:`ValueError` of fewer rows than it takes.
+    """
+    from sklearn.model_selection import TimeSeriesSplit
+
+    for _, scored in TimeSeriesSplit(count).split(moments):
+        start, end = start_of_moment(moments, scored[0]), int(scored[-1]) + 1
+        if start < end:
+            yield start, end
+
+
+def _by_time(order: Any, moments: Any, count: int) -> Iterator[tuple[Any, Any]]:
     """Fitted on half of the rows or more, since who wins on a few early ones says little of a fit on all; scored as far ahead as
-    held-out rows lie, since trends that carry on for a month may not for three."""
+    held-out rows lie, since trends that carry on for a month may not for three. No moment is on both sides."""
     if len(order) < 3:
         return
     ahead = max(1, round(AHEAD * len(order)))
     starts = np.unique(np.linspace(len(order) // 2, len(order) - ahead, count).astype(int))
-    for start in starts:
-        yield order[:start], order[start : start + ahead]
+    for start in sorted({start_of_moment(moments, place) for place in starts.tolist()}):
+        if start < len(order):
+            yield order[:start], order[start : start + ahead]
 
 
 def _drawn(y: Any, rows: int, seed: int, *, classes: bool) -> Any:

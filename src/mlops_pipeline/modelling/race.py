@@ -22,10 +22,11 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.modelling.calendar_columns import calendar_columns
 from mlops_pipeline.modelling.candidates import Candidate, Shape, candidates, mean_of
 from mlops_pipeline.modelling.estimators import build_model, encoded, fit_estimator, native_categories, predict
-from mlops_pipeline.modelling.fitting import fitting_of
+from mlops_pipeline.modelling.fitting import Fitting, fitting_of
 from mlops_pipeline.modelling.folds import FEW_ROWS, Folds, folds_of
 from mlops_pipeline.modelling.frame import positive_index, sorted_classes
 from mlops_pipeline.modelling.metrics import direction, score
+from mlops_pipeline.modelling.trended import placed
 
 if TYPE_CHECKING:
     import polars as pl
@@ -122,10 +123,10 @@ class Entry:
         self.state, self.why = state, why
         return False
 
-    def as_json(self, repeats: int) -> dict[str, Any]:
-        """Ready for JSON; the standard error is that of one round of folds, however many times over they were cut."""
+    def as_json(self, times: float) -> dict[str, Any]:
+        """Ready for JSON; the standard error is that of one round of folds, however many times over rows are scored."""
         defined = np.array([each for each in self.scores if np.isfinite(each)])
-        spread = _mean_and_error(defined, repeats)[1] if len(defined) > 1 else None
+        spread = _mean_and_error(defined, times)[1] if len(defined) > 1 else None
         return {
             "name": self.candidate.name,
             "estimator": self.candidate.estimator,
@@ -196,7 +197,7 @@ def race(settings: Settings, table: pl.DataFrame, x: Any, y: Any, console: Conso
     elif last < sizes[-1]:
         chosen, rule = leaders[0], RULE_CUT_SHORT
     else:
-        chosen = chosen_of([entry for entry in scored if entry in leaders], track.sign, track.repeats)
+        chosen = chosen_of([entry for entry in scored if entry in leaders], track.sign, track.times)
     entries = [*entries, *([mean] if mean else [])]
     seconds = time.monotonic() - began
     _say(console, chosen, entries, track, seconds, moments)
@@ -216,7 +217,7 @@ def race(settings: Settings, table: pl.DataFrame, x: Any, y: Any, console: Conso
         "repeats": track.repeats,
         "moments": moments,
         "left_out": list(chosen.candidate.without),
-        "candidates": [entry.as_json(track.repeats) for entry in entries],
+        "candidates": [entry.as_json(track.times) for entry in entries],
     }
     return Raced(train, summary, chosen.candidate.without)
 
@@ -226,7 +227,10 @@ def shape_of(settings: Settings, x: Any, y: Any) -> Shape:
     kinds = {name: column.kind for name, column in feature_columns(settings).items()}
     levels = [int(x[name].nunique()) for name, kind in kinds.items() if kind == "category"]
     classes = len(set(y.tolist())) if has_classes(settings.dataset.task) else 0
-    return Shape(len(y), classes, max(levels, default=0), list(kinds.values()).count("text"))
+    time_column = settings.dataset.time_column or ""
+    # Where it is anything else than numbers or moments, no line goes along it.
+    has_time = settings.split.kind == "time" and not classes and kinds.get(time_column) in ("number", "integer", "datetime")
+    return Shape(len(y), classes, max(levels, default=0), list(kinds.values()).count("text"), time_column if has_time else "")
 
 
 def heats(rows: int) -> list[int]:
@@ -243,22 +247,22 @@ def leaders_of_families(scored: list[Entry], sign: float) -> list[Entry]:
     return list(found.values())
 
 
-def behind(entry: Entry, best: Entry, sign: float, repeats: int) -> tuple[float, float]:
+def behind(entry: Entry, best: Entry, sign: float, times: float) -> tuple[float, float]:
     """By how much one is behind another on the folds on which both have a score, and one standard error of that; NaN if there are none.
 
-    Repeated folds are no new rows: the error is that of one round of them.
+    Rows that are scored several ``times`` over are no new rows: the error is that of one round of them.
     """
     lost = sign * (np.array(best.scores) - np.array(entry.scores))
-    return _mean_and_error(lost, repeats)
+    return _mean_and_error(lost, times)
 
 
-def _mean_and_error(of_folds: Any, repeats: int) -> tuple[float, float]:
+def _mean_and_error(of_folds: Any, times: float) -> tuple[float, float]:
     defined = of_folds[np.isfinite(of_folds)]
-    error = float(np.std(defined, ddof=1) / np.sqrt(len(defined) / repeats)) if len(defined) > 1 else 0.0
+    error = float(np.std(defined, ddof=1) / np.sqrt(len(defined) / times)) if len(defined) > 1 else 0.0
     return float(defined.mean()) if len(defined) else float("nan"), error
 
 
-def chosen_of(scored: list[Entry], sign: float, repeats: int) -> Entry:
+def chosen_of(scored: list[Entry], sign: float, times: float) -> Entry:
     """The first, and so the simplest, that is behind the best by no more than one standard error of the difference on the same folds.
 
     A fold on which either has no score tells nothing of the two.
@@ -266,7 +270,7 @@ def chosen_of(scored: list[Entry], sign: float, repeats: int) -> Entry:
     best = _best(scored, sign)
     assert best is not None  # noqa: S101  # asked only where some are scored
     for entry in scored:
-        lost, error = behind(entry, best, sign, repeats)
+        lost, error = behind(entry, best, sign, times)
         if lost <= error:
             return entry
     return best
@@ -294,7 +298,9 @@ class _Track:
     deadline: float
     kind: str = ""
     repeats: int = 1
-    matrices: dict[tuple[str, tuple[str, ...], int], tuple[Any, Any, float]] = field(default_factory=dict)
+    times: float = 1.0
+    """How many times over rows were scored, which makes them no more rows."""
+    matrices: dict[tuple[str, tuple[str, ...], int], tuple[Any, Any, float, Any]] = field(default_factory=dict)
     """Of this heat, by encoder and fold: what several candidates are fitted to is encoded once."""
     scored_rows: list[Any] = field(default_factory=list)
     """Of this heat, by fold, where several candidates may be averaged."""
@@ -327,7 +333,7 @@ class _Track:
         self.scored_rows = [scored for _, scored in folds.pairs] if rows == len(self.y) <= AVERAGED_ROWS else []
         finished = self._finished(entries, folds, rows)
         if finished:
-            self.kind, self.repeats = folds.kind, folds.repeats
+            self.kind, self.repeats, self.times = folds.kind, folds.repeats, folds.times
         return finished
 
     def _finished(self, entries: list[Entry], folds: Folds, rows: int) -> list[Entry]:
@@ -348,7 +354,8 @@ class _Track:
         """What moments gain by the folds of a split by time, and the best of each family without them, in the order of ``scored``.
 
         A calendar that has turned once or not at all, and days that no row has seen yet, cannot be learned of, though trees and linear
-        models go on as if they could: moments are kept only if they gain more than one standard error, on average over the families.
+        models go on as if they could: moments are kept only if they gain more than one standard error, on average over the families
+        that with them or without are not clearly behind: what a linear model gains says nothing of the trees that will be chosen.
         Numbers that say the same, such as a month in a column of its own, go with them: half a calendar is worse than either.
         A family that time did not do for says nothing; if it is that of the best of all, and none of the others is better than that best
         without them, moments are not judged. None where they are not, where there is no such split, no moment, or nothing else.
@@ -362,19 +369,32 @@ class _Track:
         if len(moments) == len(kinds):
             return None, []
         best, *others = leaders_of_families(scored, self.sign)
-        leaders = [each for each in scored if each in (best, *others)]
+        families = [each for each in scored if each in (best, *others)]
+        leaders = [each for each in families if not each.candidate.trend]
         without = [Entry(each.candidate.without_features(moments), each.rows, seconds=each.seconds, timed=each.timed) for each in leaders]
         finished = self.heat(without, rows)
         compared = [(each, other) for each, other in zip(leaders, without, strict=True) if other in finished]
+        # What a line through time gains is so much over boosting that knows no time.
+        plain = next((other for other in finished if other.candidate.family == "boosting"), None)
+        compared += [(each, plain) for each in families if each.candidate.trend and plain is not None]
         is_judged = any(each is best for each, _ in compared) or _best([best, *finished], self.sign) is not best
         if not compared or not is_judged:
             return None, without
+        top = _best([each for pair in compared for each in pair], self.sign)
+        assert top is not None  # noqa: S101  # some are compared
+        # Of a line through time what counts is whether it is near itself.
+        near = [pair for pair in compared if any(self._is_near(each, top) for each in (pair[:1] if pair[0].candidate.trend else pair))]
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a fold on which none has a score
-            gains = [np.array(each.scores) - np.array(other.scores) for each, other in compared]
-            gain, error = _mean_and_error(self.sign * np.nanmean(gains, axis=0), self.repeats)
+            gains = [np.array(each.scores) - np.array(other.scores) for each, other in near]
+            gain, error = _mean_and_error(self.sign * np.nanmean(gains, axis=0), self.times)
         told = {"columns": list(moments), "gain": round(gain, 6), "standard_error": round(error, 6), "kept": gain > error}
         return told, without
+
+    def _is_near(self, entry: Entry, best: Entry) -> bool:
+        """Whether folds do not tell one from the best by more than :data:`CLEARLY`."""
+        lost, error = behind(entry, best, self.sign, self.times)
+        return lost <= CLEARLY * error
 
     def mean(self, leaders: list[Entry], scored: list[Entry]) -> Entry | None:
         """The mean of those families' best that folds do not tell from the first of them; None where it would not be chosen.
@@ -386,15 +406,14 @@ class _Track:
         made = best
         members = [best]
         for each in leaders[1:]:
-            lost, error = behind(each, best, self.sign, self.repeats)
-            if lost <= CLEARLY * error:
+            if self._is_near(each, best):
                 wider = [one for one in scored if one in (*members, each)]
                 mean = self._mean_of(wider)
-                if few or behind(mean, made, self.sign, self.repeats)[0] < 0:
+                if few or behind(mean, made, self.sign, self.times)[0] < 0:
                     made, members = mean, wider
         if len(members) < 2 or made.seconds > self.deadline - time.monotonic():
             return None
-        lost, error = behind(made, best, self.sign, self.repeats)
+        lost, error = behind(made, best, self.sign, self.times)
         return made if lost <= error else None
 
     def _mean_of(self, members: list[Entry]) -> Entry:
@@ -495,8 +514,9 @@ class _Track:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             columns, estimator = model.named_steps["columns"], model.named_steps["model"]
-            matrix, held, encoding = self._encoded(columns, candidate, place, fitted, scored, threads)
             during = fitting_of(settings, self.table[fitted], self.y[fitted])
+            matrix, held, encoding, encoder = self._encoded(columns, candidate, place, fitted, scored, threads, during)
+            placed(encoder, estimator)
             if matrix.shape[0] * matrix.shape[1] >= MANY_VALUES:
                 threads = settings.train.threads
             began = time.monotonic()
@@ -512,15 +532,15 @@ class _Track:
         return seconds, value, of_all
 
     def _encoded(
-        self, columns: Any, candidate: Candidate, place: int, fitted: Any, scored: Any, threads: int | None
-    ) -> tuple[Any, Any, float]:
-        """The two matrices of a fold, and how many seconds the first of them took."""
+        self, columns: Any, candidate: Candidate, place: int, fitted: Any, scored: Any, threads: int | None, during: Fitting
+    ) -> tuple[Any, Any, float, Any]:
+        """The two matrices of a fold, how many seconds the first of them took, and what it was fitted by."""
         key = SAME_MATRIX.get(candidate.encoder, candidate.encoder), candidate.without, place
         if key not in self.matrices:
             began = time.monotonic()
-            matrix = encoded(columns, self.x.iloc[fitted], self.y[fitted], threads)
+            matrix = encoded(columns, self.x.iloc[fitted], self.y[fitted], threads, during)
             seconds = time.monotonic() - began
-            self.matrices[key] = matrix, columns.transform(self.x.iloc[scored]), seconds
+            self.matrices[key] = matrix, columns.transform(self.x.iloc[scored]), seconds, columns
         return self.matrices[key]
 
 

@@ -17,7 +17,7 @@ from mlops_pipeline.files import sha256_of_file
 from mlops_pipeline.layout import Layout, sqlite_uri
 from mlops_pipeline.modelling.estimators import build_model, check_answers, fit, parts_of_model, predict, why_not_fitted
 from mlops_pipeline.modelling.fitting import fitting_of
-from mlops_pipeline.modelling.folds import cutter, kept_together
+from mlops_pipeline.modelling.folds import cutter, forward, in_time, kept_together
 from mlops_pipeline.modelling.frame import positive_index
 from mlops_pipeline.modelling.metrics import direction, score
 
@@ -153,12 +153,11 @@ def _folds(settings: Settings, table: pl.DataFrame, y: Any) -> list[tuple[Any, A
 
 def _cut(settings: Settings, table: pl.DataFrame, y: Any) -> Iterator[tuple[Any, Any]]:
     import numpy as np
-    from sklearn.model_selection import TimeSeriesSplit
 
     count = settings.tuning.folds
     if settings.split.kind == "time":
-        order = table[str(settings.dataset.time_column)].arg_sort().to_numpy()
-        return ((order[fitted], order[scored]) for fitted, scored in TimeSeriesSplit(count).split(order))
+        order, moments = in_time(settings, table)
+        return ((order[:start], order[start:end]) for start, end in forward(moments, count))
     groups, classes = kept_together(settings, table, y), has_classes(settings.dataset.task)
     return iter(cutter(groups, count, settings.seed, classes=classes).split(np.zeros(len(y)), y if classes else None, groups))
 

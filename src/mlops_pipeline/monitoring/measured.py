@@ -38,13 +38,15 @@ class Batch:
 
     ``features`` are the model's columns (others mean nothing; a missing one is null in every row). ``scores`` are what the model said:
     class probabilities, (rows, classes), or values, (rows,). ``labels``: what came of it, null where it is not known yet, classes as the
-    table or their owner writes them. ``moments``: when, as dates, moments, or whole numbers of days.
+    table or their owner writes them. ``moments``: when, as dates, moments, or whole numbers of days. ``things``: hashes, uint64 (rows,),
+    of what rows belong to; None where they name nothing of the kind.
     """
 
     features: pl.DataFrame
     scores: np.ndarray | None = None
     labels: pl.Series | None = None
     moments: pl.Series | None = None
+    things: np.ndarray | None = None
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,6 +70,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     slices: tuple[str, ...] = ()
     """Columns by whose values quality is told too."""
     least_slice_rows: int = 100
+    together: tuple[str, ...] = ()
+    """What names the things that rows belong to, such as patients, as ``split.together``: these are drawn for intervals of quality."""
     seed: int = 42
 
 

@@ -126,6 +126,7 @@ class _Window:
     notes: list[str] = field(default_factory=list)
     has_scores: bool = True
     has_moments: bool = True
+    has_things: bool = True
     orders: dict[str, list[str]] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -194,6 +195,9 @@ class _Window:
             kept["days"] = np.zeros(int(known.sum()), dtype=np.int64)
         else:
             kept["days"] = _days(batch.moments)[known]
+        if self.limits.together:
+            self.has_things &= batch.things is not None
+            kept["things"] = np.zeros(int(known.sum()), dtype=np.uint64) if batch.things is None else batch.things[known]
         if features is not None:
             kept["features"] = features[known]
         for name in self.limits.slices:
@@ -354,7 +358,13 @@ class _Window:
         rows = self.labelled.rows()
         if self.labelled.seen > self.labelled.most:
             self.notes.append(f"quality is that of an even sample of {self.labelled.most:,} labelled rows")
-        made = Predictions(reference.task, rows["y"], rows["predicted"].astype(np.float64), reference.positive)
+        things = np.unique(rows["things"], return_inverse=True)[1].astype(np.int64) if limits.together and self.has_things else None
+        if limits.together and things is None:
+            names = " and ".join(map(repr, limits.together))
+            self.notes.append(
+                f"{names} is not on record: intervals of quality take each row for itself, and are too narrow where several are of one"
+            )
+        made = Predictions(reference.task, rows["y"], rows["predicted"].astype(np.float64), reference.positive, things)
         for name, (value, low, high) in self._intervals(metrics, made).items():
             figures |= {f"quality.{name}": value, f"quality.{name}.low": low, f"quality.{name}.high": high}
         if unknown := [name for name in metrics if not math.isfinite(figures[f"quality.{name}"] or 0.0)]:
@@ -393,9 +403,9 @@ class _Window:
         values = {name: point(name, made) for name in metrics}
         chosen, narrower = made, 1.0
         if rows > RESAMPLED_ROWS:
-            some = np.sort(np.random.default_rng(limits.seed).permutation(rows)[:RESAMPLED_ROWS])
+            some, share = _some_rows(made, limits.seed)
             chosen = made.of_rows(some)
-            narrower = math.sqrt(RESAMPLED_ROWS / rows)
+            narrower = math.sqrt(share)
         found = bootstrap_all(metrics, chosen, limits.resamples, limits.confidence, limits.seed)
         return {
             name: (
@@ -455,6 +465,20 @@ FIGURES = (
     "domain.auc",
 )
 """Names of figures of every window; beside them ``quality.METRIC`` and ``estimated.METRIC``."""
+
+
+def _some_rows(made: Predictions, seed: int) -> tuple[npt.NDArray[np.int64], float]:
+    """Places of about :data:`RESAMPLED_ROWS` rows, in their order, and their share: of all rows, or of all things that rows belong to.
+
+    Things are taken whole; one that is larger than that is taken all the same, alone.
+    """
+    draw = np.random.default_rng(seed)
+    if made.things is None:
+        return np.sort(draw.permutation(len(made.y))[:RESAMPLED_ROWS]), RESAMPLED_ROWS / len(made.y)
+    _, place, sizes = np.unique(made.things, return_inverse=True, return_counts=True)
+    order = draw.permutation(len(sizes))
+    count = max(1, int(np.searchsorted(np.cumsum(sizes[order]), RESAMPLED_ROWS, side="right")))
+    return np.flatnonzero(np.isin(place, order[:count])), count / len(sizes)
 
 
 def _distribution(column: ColumnTally) -> _Found | None:

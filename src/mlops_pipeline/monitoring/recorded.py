@@ -20,7 +20,7 @@ from mlops_pipeline.monitoring.measured import Batch, Incomparable, Limits, Meas
 from mlops_pipeline.monitoring.skew import skewed, with_skew
 from mlops_pipeline.monitoring.state import Label
 from mlops_pipeline.monitoring.watched import Watched
-from mlops_pipeline.records.reading import are_answers, batches, features_in
+from mlops_pipeline.records.reading import are_answers, batches, column_in, features_in
 from mlops_pipeline.registry.reader import RegistryUnreachable
 
 if TYPE_CHECKING:
@@ -130,6 +130,7 @@ def _beside(reference: Reference, rows: RecordedRows, known: Known, counted: _Co
         text_distance=texts.distance,
         unseen_words=texts.unseen_words,
         slices=tuple(name for name in slices if name in kept),
+        together=watch.pipeline.split.together,
         seed=watch.pipeline.seed,
     )
 
@@ -148,7 +149,24 @@ def _beside(reference: Reference, rows: RecordedRows, known: Known, counted: _Co
 def _batch(frame: pl.DataFrame, reference: Reference, known: Known, watch: Watched, counted: _Counted) -> Batch:
     """Some rows of the record as they are measured."""
     labels, moments = _labelled(frame, known, watch, counted)
-    return Batch(features_in(frame, reference.names), _scores(frame, reference), labels, moments)
+    features = features_in(frame, reference.names)
+    return Batch(features, _scores(frame, reference), labels, moments, things_in(frame, features, watch.pipeline.split.together))
+
+
+def things_in(frame: pl.DataFrame, features: pl.DataFrame, names: Sequence[str]) -> np.ndarray | None:
+    """A hash, as uint64 (rows,), of what each row belongs to by the named columns; None where the record does not hold them.
+
+    Rows that name nothing belong together if a model sees no difference between them, as in training.
+    """
+    import polars as pl
+
+    found = [column_in(frame, name) for name in names]
+    columns = [column.cast(pl.String).alias(str(place)) for place, column in enumerate(found) if column is not None]
+    if not found or len(columns) < len(found) or not features.width:
+        return None
+    named = pl.DataFrame(columns)
+    is_named = named.select(pl.all_horizontal(pl.all().is_not_null())).to_series().to_numpy()
+    return np.where(is_named, named.hash_rows(0).to_numpy(), features.hash_rows(1).to_numpy())
 
 
 def _scores(frame: pl.DataFrame, reference: Reference) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,15 +21,15 @@ from mlops_pipeline.inference.formats import folder_of, load
 from mlops_pipeline.inference.int8 import ALONE, NAME
 from mlops_pipeline.inference.sentences import ABOUT, GRAPH, about, encoder_of
 from mlops_pipeline.modelling.formats.twin import NotConvertible, difference_of, predict
-from mlops_pipeline.modelling.metrics import Predictions, score, wilson
+from mlops_pipeline.modelling.metrics import Predictions, point, share_of, wilson, worth
 
 if TYPE_CHECKING:
     import pandas as pd
 
 NEAR = 0.1
 """Standard deviations of what a regression predicts within which a value counts as the same decision."""
-Z = 1.96
-"""Standard deviations to each side of an interval of 95 %."""
+CONFIDENCE, Z = 0.95, 1.96
+"""Of the interval of the share of rows that are decided alike, and its standard deviations to each side."""
 
 
 def make_int8(rules: Onnx, version: Path, fitted: Any, contract: Contract, x: pd.DataFrame, judged: Predictions) -> TwinReport:
@@ -51,20 +52,20 @@ def make_int8(rules: Onnx, version: Path, fitted: Any, contract: Contract, x: pd
         return TwinReport(False, None, f"not quantised: {type(error).__name__}: {first_sentences(error)}")
     before, after = (_megabytes(each) for each in (source, target))
     alike = _alike(judged.predicted, said, contract)
-    low, high = wilson(int(alike.sum()), len(alike))
+    share, low, high = share_of(alike, judged.things, CONFIDENCE)
     metric = "roc_auc" if contract.kind.has_classes else "rmse"
-    figures = [
-        score(metric, contract.kind.name, judged.y, each, list(range(len(contract.classes))), judged.positive)
-        for each in (judged.predicted, said)
-    ]
+    if contract.kind.has_classes and not math.isfinite(point(metric, judged)):
+        metric = "accuracy"  # of a class that no held-out row has no area is known
+    figures = [point(metric, each) for each in (judged, replace(judged, predicted=said))]
     loss = figures[0] - figures[1] if contract.kind.has_classes else (figures[1] - figures[0]) / (float(np.std(judged.y)) or 1.0)
     accepted = low >= rules.int8_decisions and not loss > rules.int8_loss
     told = (
-        f"decides as the model does in {alike.mean():.2%} ({low:.2%} to {high:.2%}) of {len(x):,} held-out rows, at least "
+        f"decides as the model does in {share:.2%} ({low:.2%} to {high:.2%}) of {len(x):,} held-out rows, at least "
         f"{rules.int8_decisions:.0%} asked; {metric} {figures[1]:.4g} against {figures[0]:.4g}; {after:.1f} MB against {before:.1f}"
     )
-    if wilson(len(x), len(x))[0] < rules.int8_decisions < 1:
-        told += f"; it takes {math.ceil(Z * Z * rules.int8_decisions / (1 - rules.int8_decisions)):,} held-out rows to be so sure"
+    of, what = (len(x), "rows") if judged.things is None else (worth(judged.things), "groups")
+    if wilson(of, of)[0] < rules.int8_decisions < 1:
+        told += f"; it takes {math.ceil(Z * Z * rules.int8_decisions / (1 - rules.int8_decisions)):,} held-out {what} to be so sure"
     if not accepted:
         shutil.rmtree(target, ignore_errors=True)
     return TwinReport(accepted, round(difference_of(said, judged.predicted, contract), 6), told)

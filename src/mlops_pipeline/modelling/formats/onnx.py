@@ -18,6 +18,7 @@ from mlops_pipeline.inference import texts
 from mlops_pipeline.inference.texts import Read
 from mlops_pipeline.modelling.formats import network_graph
 from mlops_pipeline.modelling.formats.twin import NotConvertible, by_kind
+from mlops_pipeline.modelling.thresholds import unsettled
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -134,6 +135,10 @@ def convert(model: Pipeline, kinds: dict[str, str], task: str, read: Sequence[Re
             steps.append((name, step, [places[c] for c in names]))
     gathered = copy.copy(model)
     estimator, inner = model.steps[1][1], _inner(model)
+    if hasattr(estimator, "slope_"):
+        raise NotConvertible("a line through time is part of it: served by scikit-learn")
+    if beyond := unsettled(inner):
+        raise NotConvertible(f"its trees tell apart numbers{_named(columns, beyond)} that 32-bit floats do not: served by its own format")
     if read and hasattr(inner, "coef_"):
         inner = _with_texts_added(inner, columns)
     columns.transformers_ = steps
@@ -150,6 +155,16 @@ def convert(model: Pipeline, kinds: dict[str, str], task: str, read: Sequence[Re
     converted.opset_import.sort(key=lambda opset: opset.domain)
     content: bytes = converted.SerializeToString(deterministic=True)
     return content
+
+
+def _named(columns: Any, places: list[int]) -> str:
+    """Whose numbers those are that stand in some places of an encoder's matrix; nothing where an encoder names none."""
+    try:
+        made = columns.get_feature_names_out()
+    except (AttributeError, ValueError):
+        return ""
+    names = [f"'{made[place]}'" for place in places]
+    return f" of {', '.join(names[:NAMED])}{f' and {len(names) - NAMED} more' if names[NAMED:] else ''}"
 
 
 def _with_texts_added(linear: Any, columns: Any) -> Any:

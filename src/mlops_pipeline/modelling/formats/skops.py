@@ -44,6 +44,7 @@ TRUSTED_TYPES = (
     "mlops_pipeline.modelling.sentences.FineTunedEmbeddings",
     "mlops_pipeline.modelling.sentences.SentenceEmbeddings",
     "mlops_pipeline.modelling.texts.WeightedNgrams",
+    "mlops_pipeline.modelling.trended.Trended",
     "numpy.dtype",
     "sklearn._loss.link.HalfLogitLink",
     "sklearn._loss.link.IdentityLink",
