@@ -106,9 +106,8 @@ class Forking:
     of xdist's workers, and ends with the last of them.
     """
 
-    def __init__(self, environ: dict[str, str], modules: tuple[str, ...] = (*LIBRARIES, *OURS), within: Forking | None = None) -> None:| None = None
-    ) -> None:
-        """``within``: another one, of which this is a fork: it has the libraries, and imports the package anew, from where its own path leads."""
+    def __init__(self, environ: dict[str, str], modules: tuple[str, ...] = (*LIBRARIES, *OURS), within: Forking | None = None) -> None:
+        """``within``: another one, of which this is a fork: the libraries are there, the package is imported from where its path leads."""
         self.at_work = threading.Lock()
         self.output = tempfile.TemporaryDirectory(prefix="mlops-forked-")
         run = os.environ.get("PYTEST_XDIST_TESTRUNUID", f"{os.getpid():08x}")[:8]
