@@ -106,21 +106,25 @@ class Forking:
     of xdist's workers, and ends with the last of them.
     """
 
-    def __init__(self, environ: dict[str, str], modules: tuple[str, ...] = (*LIBRARIES, *OURS)) -> None:
+    def __init__(self, environ: dict[str, str], modules: tuple[str, ...] = (*LIBRARIES, *OURS), within: Forking | None = None) -> None:
+        """``within``: another one, of which this is a fork: the libraries are there, the package is imported from where its path leads."""
         self.at_work = threading.Lock()
         self.output = tempfile.TemporaryDirectory(prefix="mlops-forked-")
         run = os.environ.get("PYTEST_XDIST_TESTRUNUID", f"{os.getpid():08x}")[:8]
         place = Path(tempfile.gettempdir()) / f"mlops-{run}"
         place.mkdir(mode=0o700, exist_ok=True)
         assert place.stat().st_uid == os.getuid(), f"{place}: is somebody else's"
-        at = place / hashlib.sha256(" ".join(modules).encode()).hexdigest()[:6]
+        at = place / hashlib.sha256(" ".join((environ.get("PYTHONPATH", ""), *modules)).encode()).hexdigest()[:6]
         with FileLock(at.with_suffix(".lock")):
             try:
                 self.connection, self.reader, self.pid = _connected(at)
             except OSError:  # nobody has begun it, or it has just ended
                 at.unlink(missing_ok=True)
                 at.with_suffix(".json").write_text(json.dumps(environ))
-                self.first = _begun(at, modules, environ)
+                if within is None:
+                    self.first = _begun(at, modules, environ)
+                else:
+                    within.fork_off(at, modules, environ)
                 self.connection, self.reader, self.pid = _connected(at)
             self.environ: dict[str, str] = json.loads(at.with_suffix(".json").read_text())
 
@@ -152,6 +156,15 @@ class Forking:
             code = Path(tempfile.mkdtemp(dir=self.output.name)) / "code"
             log.write_bytes(b"")  # a test may look before the program opens it
             return Begun(self._told({"folder": str(folder), "out": str(log), "err": str(log), "code": str(code), **program}, 600), code)
+
+    def fork_off(self, at: Path, modules: Sequence[str], environ: dict[str, str]) -> None:
+        """Let a fork import modules and be asked at a socket of its own, as :func:`main` is."""
+        log = Path(self.output.name) / at.name
+        begun = self.begin(at.parent, log, text="import __main__; __main__.main()", arguments=[str(at), *modules], environ=environ)
+        pause = threading.Event()
+        while "listens\n" not in log.read_text():
+            assert begun.poll() is None, log.read_text()
+            pause.wait(0.01)
 
     def _run(self, programs: Sequence[dict[str, Any]], timeout: float) -> list[subprocess.CompletedProcess[str]]:
         texts = [{name: str(Path(self.output.name, f"{name}-{place}")) for name in ("out", "err")} for place in range(len(programs))]

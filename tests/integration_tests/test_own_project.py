@@ -44,6 +44,7 @@ class Shop:
             **kept,
             "PATH": f"{self.programs}{os.pathsep}{BIN}{os.pathsep}{os.environ['PATH']}",
             "MLOPS": "",
+            "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",  # a user has none of those that lie beside
             "HOME": str(self.folder.parent),
         }
 

@@ -320,10 +320,16 @@ def _ranked(ranked: Callable[[Array, npt.NDArray[np.bool_], Array], Array], made
 
 def _auc(scores: Array, positive: npt.NDArray[np.bool_], w: Array) -> Array:
     """Area under the ROC curve: the weighted share of pairs in the right order, ties counted half."""
-    ones, rows = _by_threshold(scores, positive, w)
-    zeros = rows - ones
-    below = np.cumsum(zeros, axis=1) - zeros
-    return np.asarray((ones * (below + zeros / 2)).sum(axis=1) / (ones.sum(axis=1) * zeros.sum(axis=1)))
+    order = np.argsort(scores, kind="stable")
+    ones, zeros = order[positive[order]], order[~positive[order]]
+    below = np.zeros((len(w), len(zeros) + 1))
+    np.cumsum(np.take(w, zeros, axis=1), axis=1, out=below[:, 1:])
+    first, last = (np.searchsorted(scores[zeros], scores[ones], side) for side in ("left", "right"))
+    beaten = np.take(below, first, axis=1)
+    if (first < last).any():
+        beaten = (beaten + np.take(below, last, axis=1)) / 2
+    weights = np.take(w, ones, axis=1)
+    return np.asarray(np.einsum("ij,ij->i", weights, beaten) / (weights.sum(axis=1) * below[:, -1]))
 
 
 def _average_precision(scores: Array, positive: npt.NDArray[np.bool_], w: Array) -> Array:
@@ -340,7 +346,7 @@ def _by_threshold(scores: Array, positive: npt.NDArray[np.bool_], w: Array) -> t
     if (order[:-1] < order[1:]).all():
         ordered, hits = w, w * positive
     else:
-        ordered = w[:, order]
+        ordered = np.take(w, order, axis=1)
         hits = ordered * positive[order]
     starts = np.flatnonzero(np.r_[True, np.diff(scores[order]) != 0])
     if len(starts) == len(scores):
