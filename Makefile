@@ -11,6 +11,10 @@ BUILD = docker build $(if $(BASE_IMAGE),--build-arg BASE_IMAGE=$(BASE_IMAGE)) --
 UV_VERSION := 0.13.9
 # Half a minute once, that every start afterwards is spared; empty for an environment that is used once.
 BYTECODE ?= --compile-bytecode
+# An environment that lends a new one what it has compiled, for one that is used once. Python takes that of a file of the same time and size,
+# and uv links the same file of its cache into both. What lies on another disk is not lent; what is just being written may be gone.
+BYTECODE_OF ?=
+LEND = cd '$(BYTECODE_OF)' && find lib -path '*/__pycache__/*.pyc' -print0 | xargs -0 -r cp -al --parents -t '$(CURDIR)/.venv' 2>/dev/null || true
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 # Where it is set, every process compiles anew all that it imports.
@@ -46,6 +50,7 @@ setup-dev: .venv/.dev ## the same, with what tests and checks need
 .venv/bin/uv:
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' || { echo "error: $(PYTHON) is not Python 3.11, 3.12 or 3.13: name one, e.g. make run PYTHON=python3.12" >&2; exit 2; }
 	$(PYTHON) -m venv .venv
+	$(if $(BYTECODE_OF),@$(LEND))
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 
 .venv/.base: requirements.txt pyproject.toml | .venv/bin/uv

@@ -7,8 +7,9 @@ import hashlib
 import json
 import re
 import shutil
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +172,7 @@ def without_a_model(at: Session) -> Iterator[None]:
 
 
 def embedded(at: Session, flow: str) -> str:
-    at.settings["PREFECT_HOME"] = str(at.scratch / "prefect-embedded")
+    at.settings["PREFECT_HOME"] = str(at.scratch / EMBEDDED)
     with without_a_model(at):
         said = at.type(flow).said
     expect("Starting temporary server" in said, "the flow started no server of its own")
@@ -181,9 +182,23 @@ def embedded(at: Session, flow: str) -> str:
     return f"with none set: a temporary server of its own, {done} tasks Completed, the missing model is back"
 
 
+EMBEDDED, DATABASE = "prefect-embedded", "prefect.db"
+"""The first home of Prefect's, in which a server has to make its database, and that."""
+
+
+def prefect_home(at: Session, name: str) -> None:
+    """Point lines at a Prefect home of their own, with the first one's database, runs included: to make one is most of a server's start."""
+    home, first = at.scratch / name, at.scratch / EMBEDDED / DATABASE
+    at.settings["PREFECT_HOME"] = str(home)
+    if first.is_file() and not (home / DATABASE).exists():
+        home.mkdir(exist_ok=True)
+        with closing(sqlite3.connect(first)) as made, closing(sqlite3.connect(home / DATABASE)) as copy:
+            made.backup(copy)
+
+
 def prefect_server(at: Session, name: str) -> str:
-    """Point lines at a Prefect home of their own; the address of the API to come."""
-    at.settings["PREFECT_HOME"] = str(at.scratch / name)
+    """The same; the address of the API to come."""
+    prefect_home(at, name)
     return f"http://127.0.0.1:{at.port()}/api"
 
 
@@ -193,11 +208,12 @@ def config_set(at: Session, server: str, setting: str, flow: str) -> str:
         at.type(setting)
         profiles = (at.scratch / "prefect-set/profiles.toml").read_text()
         expect(api in profiles, "`prefect config set` kept nothing")
+        before = {run["id"] for run in flow_runs(api)}
         with without_a_model(at):
             said = at.type(flow).said
         expect("temporary server" not in said, "the flow ran on a server of its own")
-        runs = flow_runs(api)
-        expect([run["state_type"] for run in runs] == ["COMPLETED"], f"the server knows the runs {[run['state_name'] for run in runs]}")
+        runs = [run for run in flow_runs(api) if run["id"] not in before]
+        expect([run["state_type"] for run in runs] == ["COMPLETED"], f"the server knows the new runs {[run['state_name'] for run in runs]}")
         done = completed_tasks(at, api, runs[0]["id"])
     return f"the server's API: one flow run COMPLETED, {done} task runs COMPLETED; the missing model is back"
 
@@ -231,7 +247,8 @@ def deployment_run(at: Session, server: str, setting: str, pool: str, deploy: st
             at.wait_for(is_over, "the end of the flow run on the worker")
             expect(ended[0]["state_type"] == "COMPLETED", f"the run ended as {ended[0]['state_name']}: {ended[0]['state'].get('message')}")
             done = completed_tasks(at, api, ended[0]["id"])
-            table = ask(f"{api}/artifacts/filter", {"artifacts": {"key": {"any_": ["evaluation-flights"]}}}).json()
+            of_the_run = {"key": {"any_": ["evaluation-flights"]}, "flow_run_id": {"any_": [ended[0]["id"]]}}
+            table = ask(f"{api}/artifacts/filter", {"artifacts": of_the_run}).json()
             expect(len(table) == 1, "the evaluation table is not among the run's artifacts")
     return (
         f"the API: run COMPLETED on the process pool's worker in {ended[0]['total_run_time']:.0f} s, {done} tasks, evaluation table; "

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from acceptance.commands import summary
+from acceptance.commands import prefect_home, summary
 from acceptance.promises import Row, expect
 from acceptance.session import Session
 
@@ -54,7 +54,7 @@ report.save_json(f"{there}/report.json")
 
 
 def with_a_table(at: Session, line: str, look: str) -> str:
-    at.settings["PREFECT_HOME"] = str(at.scratch / "prefect-interfaces")
+    prefect_home(at, "prefect-interfaces")
     (at.scratch / "five.csv").write_text(FIVE_ROWS, encoding="utf-8")
     done = at.type(line)
     path = Path(done.out.splitlines()[-1])
@@ -68,7 +68,7 @@ def with_a_table(at: Session, line: str, look: str) -> str:
 
 
 def with_nothing(at: Session, line: str, load: str) -> str:
-    at.settings["PREFECT_HOME"] = str(at.scratch / "prefect-interfaces")
+    prefect_home(at, "prefect-interfaces")
     path = at.type(line).out.splitlines()[-1]
     expect(path == str(at.folder / "models/registry/best_model"), f"it returned {path}")
     classes = at.type(load).out.splitlines()[-1]
@@ -77,7 +77,7 @@ def with_nothing(at: Session, line: str, load: str) -> str:
 
 
 def tasks(at: Session, init: str, line: str) -> str:
-    at.settings["PREFECT_HOME"] = str(at.scratch / "prefect-interfaces")
+    prefect_home(at, "prefect-interfaces")
     numbers = random.Random(0)  # noqa: S311  # a table for a test
     lines = ["size,weight,target"]
     for _ in range(200):

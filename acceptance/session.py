@@ -35,8 +35,8 @@ PATIENCE = {
     *("PIP_CACHE_DIR", "PIP_DEFAULT_TIMEOUT", "PIP_TIMEOUT", "PIP_RETRIES", "PIP_DISABLE_PIP_VERSION_CHECK"),
     *("UV_CACHE_DIR", "UV_HTTP_TIMEOUT", "UV_HTTP_RETRIES", "UV_NATIVE_TLS", "UV_SYSTEM_CERTS", "NPM_CONFIG_CACHE"),
 }
-HASTE = {"PIP_NO_COMPILE", "BYTECODE", "GOMP_SPINCOUNT"}
-"""Whether an installation compiles every package, or leaves it to the first import; how long threads spin that wait."""
+HASTE = {"PIP_NO_COMPILE", "BYTECODE", "BYTECODE_OF", "GOMP_SPINCOUNT"}
+"""Whether an installation compiles every package, leaves it to the first import or is lent it; how long threads spin that wait."""
 KEPT = LOGIN | ENGINE | CERTIFICATES | PATIENCE | HASTE
 ACCESS = {
     *("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NETRC", "NPM_CONFIG_REGISTRY", "DOCKER_CONFIG", "DOCKER_AUTH_CONFIG"),

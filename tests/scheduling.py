@@ -86,17 +86,20 @@ def pytest_collection(session: pytest.Session) -> Generator[None, object, object
 
 
 LONG = (
-    "notebooks",
     "compose",
+    "notebooks",
+    "prefect",
+    "fresh-clone",
     "orchestrators",
     "images",
-    "fresh-clone",
-    "prefect",
     "serving_source",
     "postgresql",
     "tests/integration_tests",
 )
-"""Groups, or where grouped files lie, that take minutes: begun last, one of them would leave the other cores with nothing to do."""
+"""Groups, or where grouped files lie, that take minutes: begun last, one of them would leave the other cores with nothing to do.
+
+The first has both images built, for minutes in which whoever needs one waits, too: others that do come when those that do not have begun.
+"""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -29,9 +29,9 @@ from tests.forked import Begun
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
 
-FOR_A_CLONE = {"MYPY_CACHE_DIR": str(REPOSITORY / ".mypy_cache"), "BYTECODE": "", "TEST_WORKERS": "0"}
+FOR_A_CLONE = {"MYPY_CACHE_DIR": str(REPOSITORY / ".mypy_cache"), "BYTECODE": "", "BYTECODE_OF": sys.prefix, "TEST_WORKERS": "0"}
 """mypy in a fresh clone takes what it knows of files with the same content from here and checks the others; of the packages
-there only those that are used are compiled; its one file of tests needs no process beside the first."""
+there only those that are used are compiled, and not here already; its one file of tests needs no process beside the first."""
 FLOW_FILE = REPOSITORY / "prefect/flows/training_pipeline.py"
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -85,6 +87,7 @@ def test_nothing_of_the_caller_goes_along_but_the_way_to_packages(tmp_path: Path
         "PIP_NO_DEPS": "1",
         "PIP_NO_COMPILE": "0",
         "BYTECODE": "",
+        "BYTECODE_OF": "/environment",
         "UV_PYTHON": "3.12",
     }
     made = environment(caller, tmp_path / "home", Path("/usr/bin/python3"))
@@ -93,7 +96,7 @@ def test_nothing_of_the_caller_goes_along_but_the_way_to_packages(tmp_path: Path
     assert (made["SSL_CERT_FILE"], made["DOCKER_HOST"], made["PIP_CACHE_DIR"]) == (
         "/certificates", "unix:///engine", "/home/somebody/.cache/pip",
     )  # fmt: skip
-    assert (made["PIP_NO_COMPILE"], made["BYTECODE"]) == ("0", "")
+    assert (made["PIP_NO_COMPILE"], made["BYTECODE"], made["BYTECODE_OF"]) == ("0", "", "/environment")
     left_out = {"PYTHONPATH", "MLFLOW_TRACKING_URI", "PREFECT_API_URL", "VIRTUAL_ENV", "PIP_TARGET", "PIP_NO_DEPS", "UV_PYTHON"}
     access = package_access(caller)
     assert not made.keys() & (left_out | access.keys())
@@ -247,6 +250,29 @@ def test_a_flow_that_brings_no_model_back_leaves_the_one_before(session: Session
         assert not model.exists()
         session.type(flow)
     assert [file.name for file in model.iterdir()] == ["MLmodel"]
+
+
+def test_a_home_of_prefects_begins_with_the_first_ones_database_and_keeps_its_own(session: Session) -> None:
+    def runs(name: str) -> list[tuple[str]]:
+        with closing(sqlite3.connect(session.scratch / name / "prefect.db")) as database:
+            return database.execute("select id from flow_run").fetchall()
+
+    commands.prefect_home(session, "prefect-alone")
+    assert session.type("echo $PREFECT_HOME").out == f"{session.scratch}/prefect-alone\n"
+    assert not (session.scratch / "prefect-alone").exists()
+    (session.scratch / commands.EMBEDDED).mkdir()
+    with closing(sqlite3.connect(session.scratch / commands.EMBEDDED / "prefect.db")) as first:
+        first.execute("pragma journal_mode = wal")
+        first.execute("create table flow_run (id text)")
+        with first:
+            first.execute("insert into flow_run values ('of the first')")
+        commands.prefect_home(session, "prefect-next")  # what a server that was ended has not yet put into its file comes along
+    assert runs("prefect-next") == [("of the first",)]
+    with closing(sqlite3.connect(session.scratch / "prefect-next/prefect.db")) as its_own, its_own:
+        its_own.execute("insert into flow_run values ('its own')")
+    commands.prefect_home(session, "prefect-next")
+    assert runs("prefect-next") == [("of the first",), ("its own",)]
+    assert runs(commands.EMBEDDED) == [("of the first",)]
 
 
 def test_a_row_done_in_part_is_no_row_that_passes() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -197,6 +198,25 @@ def test_act_has_a_stand_in_with_the_inputs_that_are_given_for_every_foreign_act
     assert set(given) == {path.name for path in STAND_INS.iterdir()}
     for name, inputs in given.items():
         assert inputs <= set(read(STAND_INS / name / "action.yml")["inputs"]), name
+
+
+@pytest.mark.parametrize("lends", [True, False], ids=["lent", "not asked for"])
+def test_a_new_environment_is_lent_what_another_has_compiled_and_nothing_else(lends: bool, tmp_path: Path) -> None:
+    """By the Makefile's own lines, with a Python that makes an environment of two files."""
+    compiled, clone, lender = "lib/python3.11/site-packages/one/__pycache__/it.cpython-311.pyc", tmp_path / "a clone", tmp_path / "a lender"
+    for name in (compiled, f"{compiled}.140", "lib/python3.11/site-packages/one/it.py", "lib/python3.11/stray.pyc", "bin/other"):
+        (lender / name).parent.mkdir(parents=True, exist_ok=True)
+        (lender / name).write_text(name)
+    clone.mkdir()
+    shutil.copy(REPOSITORY / "Makefile", clone)
+    made = 'case "$*" in "-m venv .venv") mkdir -p .venv/bin; cp "$0" .venv/bin/python ;; *" pip install "*) touch .venv/bin/uv ;; esac'
+    (clone / "python").write_text(f"#!/bin/sh\n{made}\n")
+    (clone / "python").chmod(0o755)
+    done = command("make", ".venv/bin/uv", "PYTHON=./python", cwd=clone, environ={"BYTECODE_OF": str(lender) if lends else ""})
+    assert done.returncode == 0, done.stderr
+    found = {path.relative_to(clone / ".venv").as_posix() for path in (clone / ".venv").rglob("*") if path.is_file()}
+    assert found == {"bin/python", "bin/uv", *([compiled] if lends else [])}
+    assert not lends or (clone / ".venv" / compiled).read_text() == compiled
 
 
 def test_act_refuses_a_folder_that_holds_something(tmp_path: Path) -> None:
