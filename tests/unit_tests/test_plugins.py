@@ -257,7 +257,12 @@ FILES: dict[str, tuple[str, tuple[str, ...], str, tuple[str, ...]]] = {
     "neither file nor module": ("", ("mine.txt/",), "mine.py", ("plugins.0 = 'mine.txt/'", "src/mine.py or package.module")),
     "a folder": ("", ("parts",), "parts/mine.py", ("plugins.0 = 'parts'", "is a folder", "name its files, parts/mine.py")),
     "no such module": ("", ("nowhere.parts",), "mine.py", ("plugins.0 = 'nowhere.parts'", "ModuleNotFoundError")),
-    "not Python": ("a = 1\nb = (\n", ("mine.py",), "mine.py", ("plugins.0 = 'mine.py'", "SyntaxError: '(' was never closed (line 2): mend it")),
+    "not Python": (
+        "a = 1\nb = (\n",
+        ("mine.py",),
+        "mine.py",
+        ("plugins.0 = 'mine.py'", "SyntaxError: '(' was never closed (line 2): mend it"),
+    ),
     "fails": ("a = 1\nb = a / 0\n", ("mine.py",), "mine.py", ("plugins.0 = 'mine.py'", "ZeroDivisionError", "(line 2)")),
     "leaves": ("import sys\nsys.exit(0)\n", ("mine.py",), "mine.py", ("plugins.0 = 'mine.py'", "SystemExit: 0", "(line 2)", "mend it")),
     "leaves, by its dotted name": ("raise SystemExit\n", ("parts.mine",), "parts/mine.py", ("plugins.0 = 'parts.mine'", "SystemExit")),
