@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import io
 import json
@@ -27,6 +28,8 @@ from mlops_pipeline.config.pipeline import load_settings
 from mlops_pipeline.config.release import Releases, load_releases
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.layout import layout_of
+from mlops_pipeline.pipeline.cache import Cache
+from mlops_pipeline.pipeline.definition import STAGES
 from mlops_pipeline.pipeline.runner import run
 from mlops_pipeline.project import new, upgrade, write
 from tests.conftest import BIN, REPOSITORY, lacking, make_project, unused_port, wait_for
@@ -252,8 +255,11 @@ def test_a_project_without_a_table_takes_one_later(installed: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize("place", ["visits.csv", "visits"])
-def test_rows_that_are_appended_are_what_a_push_sends(place: str, tmp_path: Path) -> None:
-    """Else a clone would get the table of before, and train on it without a word."""
+def test_rows_that_are_appended_are_what_a_push_sends(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a clone would get the table of before, and train on it without a word. A place that cannot be written stops no run."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
 
     def part_of(source: Path) -> Path:
         return source if source.suffix else source / "january.csv"
@@ -278,6 +284,12 @@ def test_rows_that_are_appended_are_what_a_push_sends(place: str, tmp_path: Path
     ingest()
     assert f"DVC keeps what was read now: commit data/{place}.dvc" in said.getvalue()
     text = part.read_text()
+    with monkeypatch.context() as patched:
+        patched.setattr("dvc.stage.Stage.commit", refuse)
+        assert Cache(settings, layout).keep_added(STAGES[0]) == {}  # it is kept already
+        part.write_text(text + "1.5,on foot,0,no\n")
+        assert Cache(settings, layout).keep_added(STAGES[0]) == {f"data/{place}.dvc": "Read-only file system"}
+        part.write_text(text)
     shutil.rmtree(table) if table.is_dir() else table.unlink()
     with Repo(str(project)) as repo:
         repo.checkout([str(file)])

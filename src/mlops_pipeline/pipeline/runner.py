@@ -175,8 +175,11 @@ def bring_up_to_date(
             tell(Warned(**name, text=f"{edited[0]} was edited meanwhile: not recorded, the next run does it again"))
         else:
             cache.commit(stage)
-            for path in cache.keep_added(stage):
-                console.print(f"{INDENT}DVC keeps what was read now: commit {path}", highlight=False)
+            for path, problem in cache.keep_added(stage).items():
+                if problem:
+                    tell(Warned(**name, text=f"{path} cannot be written ({problem}): a `dvc push` sends what was there before"))
+                else:
+                    console.print(f"{INDENT}DVC keeps what was read now: commit {path}", highlight=False)
 
     began = time.perf_counter()
     try:
