@@ -600,6 +600,9 @@ def _of_path(plugin: str, source: NamedParts, where: str) -> tuple[ModuleType, O
         module = importlib.import_module(plugin)
     except FAILURES as error:
         raise _not_loaded(where, error, None) from error
+    if module.__file__ is None and hasattr(module, "__path__"):
+        _forget(plugin)
+        raise PipelineError(f"{where}: is a folder, in which nothing is looked for: name its files, {plugin.replace('.', '/')}/mine.py")
     path = Path(str(module.__file__)).resolve() if module.__file__ else None
     if project is not None and path is not None and path.is_relative_to(project) and "site-packages" not in path.parts:
         return module, Owner(path.relative_to(project).as_posix(), _remembered(path, project))
@@ -662,7 +665,9 @@ def _not_loaded(where: str, error: BaseException, path: Path | None) -> Pipeline
     if line is None and path is not None:
         line = next((f.lineno for f in reversed(traceback.extract_tb(error.__traceback__)) if f.filename == str(path)), None)
     at = f" (line {line})" if line else ""
-    return PipelineError(f"{where}: cannot be loaded: {type(error).__name__}: {one_line(error)}{at}: mend it there")
+    # In its own words a file that is no Python has its name and line once more.
+    what = error.msg if isinstance(error, SyntaxError) and error.filename == str(path) else error
+    return PipelineError(f"{where}: cannot be loaded: {type(error).__name__}: {one_line(what)}{at}: mend it there")
 
 
 def _parts_in(module: ModuleType) -> list[Part]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import json
 import os
 import re
@@ -18,10 +20,17 @@ from pathlib import Path
 import polars as pl
 import pytest
 import yaml
+from dvc.repo import Repo
+from rich.console import Console
 
 from mlops_pipeline.config.finding import PIPELINE
+from mlops_pipeline.config.pipeline import load_settings
 from mlops_pipeline.config.release import Releases, load_releases
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.layout import layout_of
+from mlops_pipeline.pipeline.cache import Cache
+from mlops_pipeline.pipeline.definition import STAGES
+from mlops_pipeline.pipeline.runner import run
 from mlops_pipeline.project import new, upgrade, write
 from tests.conftest import BIN, REPOSITORY, lacking, make_project, unused_port, wait_for
 from tests.integration_tests.clients import post
@@ -244,6 +253,48 @@ def test_a_project_without_a_table_takes_one_later(installed: Path, tmp_path: Pa
     content = yaml.safe_load((made.folder / "configs/training_config.yaml").read_text())
     assert (content["name"], content["dataset"]["source"]["path"], "paths" in content) == ("later", "data/visits.csv", False)
     made.type("mlops run --to ingest")
+
+
+@pytest.mark.parametrize("place", ["visits.csv", "visits"])
+def test_rows_that_are_appended_are_what_a_push_sends(place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a clone would get the table of before, and train on it without a word. A place that cannot be written stops no run."""
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    def part_of(source: Path) -> Path:
+        return source if source.suffix else source / "january.csv"
+
+    data = tmp_path / place
+    part_of(data).parent.mkdir(exist_ok=True)
+    write_visits(part_of(data), 60)
+    project = new(tmp_path / "shop", data, "bought", None).folder
+    file, table = project / f"data/{place}.dvc", project / "data" / place
+    settings = load_settings(project / PIPELINE)
+    layout = layout_of(settings, project / PIPELINE, project)
+    said = io.StringIO()
+
+    def ingest() -> None:
+        run(settings, layout, Console(file=said, width=200), stop="ingest")
+
+    before = file.read_text()
+    ingest()
+    assert (file.read_text(), "commit" in said.getvalue()) == (before, False)
+    part = part_of(table)
+    part.write_text(part.read_text() + "7.5,by car,2,yes\n")
+    ingest()
+    assert f"DVC keeps what was read now: commit data/{place}.dvc" in said.getvalue()
+    text = part.read_text()
+    with monkeypatch.context() as patched:
+        patched.setattr("dvc.stage.Stage.commit", refuse)
+        assert Cache(settings, layout).keep_added(STAGES[0]) == {}  # it is kept already
+        part.write_text(text + "1.5,on foot,0,no\n")
+        assert Cache(settings, layout).keep_added(STAGES[0]) == {f"data/{place}.dvc": "Read-only file system"}
+        part.write_text(text)
+    shutil.rmtree(table) if table.is_dir() else table.unlink()
+    with Repo(str(project)) as repo:
+        repo.checkout([str(file)])
+    assert part.read_text() == text
 
 
 def test_the_flights_are_an_example_from_the_wheel(installed: Path, tmp_path: Path) -> None:

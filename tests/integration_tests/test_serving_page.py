@@ -150,6 +150,18 @@ def test_with_keys_the_pages_ask_for_one(browser: Browser, registered: Project, 
             expect(tab.locator("details[open]")).to_contain_text("Needs an API key")
 
 
+@pytest.mark.parametrize(("passed", "head"), [(True, "Why it was let through the gate"), (False, "What the gate said")])
+def test_no_version_that_the_gate_turned_down_is_called_let_through(browser: Browser, served: Server, passed: bool, head: str) -> None:
+    """A person can have it served all the same."""
+    status = requests.get(f"{served.url}/status", timeout=120).json()
+    status["models"]["champion"]["gate"] = [{"name": "baseline", "passed": passed, "text": "better than the dummy baseline"}]
+    for tab in watched(browser, served.url):
+        tab.route("**/status", lambda route: route.fulfill(json=status))
+        tab.goto(served.url)
+        expect(tab.locator("#gate li")).to_have_count(1)
+        expect(tab.locator("#gate-head")).to_have_text(head)
+
+
 def test_a_form_of_many_columns_is_folded_and_a_name_finds_one(browser: Browser, served: Server) -> None:
     """The page with the server's own answer, widened: no model of 130 columns need be trained for it."""
     status = requests.get(f"{served.url}/status", timeout=120).json()

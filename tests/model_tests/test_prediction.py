@@ -172,7 +172,7 @@ def test_a_table_without_one_good_row_is_told_and_its_rows_are_kept(model: Path,
     source = write(given().with_columns(weight=pl.lit(-5.0)), tmp_path / "in.csv")
     with pytest.raises(PipelineError) as caught:
         run(model, source, tmp_path / "out.csv")
-    assert "no row could be predicted" in str(caught.value)
+    assert "no row could be predicted, the first for out_of_bounds: column 'weight' is -5" in str(caught.value)
     assert str(tmp_path / "out.rejected.csv") in str(caught.value)
     assert pl.read_csv(tmp_path / "out.rejected.csv").height == 150
     assert not (tmp_path / "out.csv").exists()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -297,6 +297,28 @@ def test_reading_what_was_resolved_gives_the_same_settings() -> None:
     settings = settings_with()
     again = Settings.model_validate(json.loads(settings.model_dump_json(by_alias=True)))
     assert again == settings
+
+
+def unexplained(node: Any, defs: dict[str, Any], at: str = "") -> Iterator[str]:
+    """The keys below a schema's node of which it says nothing, neither itself nor in the section that it refers to."""
+    if isinstance(node, list):
+        for each in node:
+            yield from unexplained(each, defs, at)
+    if not isinstance(node, dict):
+        return
+    for key, said in node.get("properties", {}).items() if isinstance(node.get("properties"), dict) else ():
+        sections = [each["$ref"].rpartition("/")[2] for each in (said, *said.get("anyOf", ())) if "$ref" in each]
+        if not {"description", "const", "not"} & said.keys() and not any("description" in defs[name] for name in sections):
+            yield f"{at}.{key}"
+    for key, below in node.items():
+        yield from unexplained(below, defs, f"{at}.{key}")
+
+
+@pytest.mark.parametrize("name", ["training", "serving", "monitoring", "experiment", "release"])
+def test_the_schema_that_editors_read_explains_every_key(name: str) -> None:
+    schema = json.loads((REPOSITORY / f"configs/{name}_config.schema.json").read_text())
+    sections = [*schema["$defs"].items(), ("", {"properties": schema["properties"]})]
+    assert [key for at, section in sections for key in unexplained(section, schema["$defs"], at)] == []
 
 
 def test_the_json_schema_accepts_our_own_file_and_refuses_an_unknown_key() -> None:

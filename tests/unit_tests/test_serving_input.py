@@ -117,6 +117,17 @@ def test_a_column_of_any_name_is_read(name: str) -> None:
         Predict(hostile, "m", "1").rows(json.dumps({"records": [{"kind": "a"}]}).encode())
 
 
+def test_a_number_in_other_writing_is_refused_with_the_columns_own() -> None:
+    columns = {"price": Column("number", format="1.234,5", nullable=False), "cost": Column("number", format="1.234,5", private=True)}
+    protocol = Invocations(Signature.of(Contract(task="binary", classes=[0, 1], columns=columns), max_rows=5))
+    with pytest.raises(Refused) as refused:
+        protocol.rows_of_csv(b"price,cost\n11.05,11.05\n")
+    assert [fault.detail for fault in refused.value.faults] == [
+        "row 0, column 'price' is '11.05', not a number written as 1.234,5",
+        "row 0, column 'cost' is not a number",
+    ]
+
+
 def test_null_is_nan_or_the_models_own_word() -> None:
     rows = predicted({**GOOD, "colour": None}, {k: v for k, v in GOOD.items() if k not in ("weight", "colour")})
     assert rows.numbers is not None

@@ -42,8 +42,8 @@ class Webhook(Frozen):
     format: Literal["slack", "plain"] = Field(
         "slack", description="Slack's, which Mattermost and others take too, or every field of the alert"
     )
-    headers: dict[str, str] = Field(default_factory=dict)
-    timeout_s: Seconds = TIMEOUT_S
+    headers: dict[str, str] = Field(default_factory=dict, description="sent with each, such as Authorization")
+    timeout_s: Seconds = Field(TIMEOUT_S, description="so long an answer is waited for")
 
 
 class Email(Frozen):
@@ -51,14 +51,14 @@ class Email(Frozen):
 
     SECRET: ClassVar[tuple[str, ...]] = ("password",)
 
-    to: tuple[str, ...] = Field(min_length=1)
-    sender: str
-    host: str
-    port: int = Field(25, ge=1, le=65535)
+    to: tuple[str, ...] = Field(min_length=1, description="the addresses that it goes to")
+    sender: str = Field(description="the address that it is from")
+    host: str = Field(description="the mail server")
+    port: int = Field(25, ge=1, le=65535, description="the mail server's; with tls mostly 465, with starttls 587")
     security: Literal["none", "starttls", "tls"] = Field("none", description="none is for a server on this machine or in its own network")
-    user: str | None = None
+    user: str | None = Field(None, description="the name that the mail server knows; default: it asks for none")
     password: str | None = Field(None, description="give password_file, or ${VARIABLE} of the environment")
-    timeout_s: Seconds = TIMEOUT_S
+    timeout_s: Seconds = Field(TIMEOUT_S, description="so long an answer is waited for")
 
 
 class Alertmanager(Frozen):
@@ -72,8 +72,8 @@ class Alertmanager(Frozen):
     hold_s: Seconds = Field(
         7200, description="an alert that is not posted again ends there by itself: longer than from one `mlops monitor run` to the next"
     )
-    headers: dict[str, str] = Field(default_factory=dict)
-    timeout_s: Seconds = TIMEOUT_S
+    headers: dict[str, str] = Field(default_factory=dict, description="sent with each, such as Authorization")
+    timeout_s: Seconds = Field(TIMEOUT_S, description="so long an answer is waited for")
 
 
 class AppriseUrl(Frozen):
@@ -91,4 +91,4 @@ class PrefectEvent(Frozen):
 
     url: Address | None = Field(None, description="its API; default: PREFECT_API_URL of the environment")
     headers: dict[str, str] = Field(default_factory=dict, description="such as Authorization, for a server that asks who posts")
-    timeout_s: Seconds = TIMEOUT_S
+    timeout_s: Seconds = Field(TIMEOUT_S, description="so long an answer is waited for")

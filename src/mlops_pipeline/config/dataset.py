@@ -51,7 +51,7 @@ class Source(Frozen):
     uri: str | None = Field(
         None, description="the database that is asked: sqlite:///FILE, postgresql://HOST/NAME, or ${VARIABLE} of the environment"
     )
-    null_values: tuple[str, ...] = ("", "NA", "NaN", "null", "None")
+    null_values: tuple[str, ...] = Field(("", "NA", "NaN", "null", "None"), description="texts that mean null")
     delimiter: str = Field(",", description="of a file of text: what parts its cells", min_length=1, max_length=1)
     quote: str = Field('"', description="what stands around a cell that holds a delimiter", min_length=1, max_length=1)
     escape: str | None = Field(None, description="what stands before a quote within quotes; default: another quote", max_length=1)
@@ -118,7 +118,7 @@ def given_of_source(words: Sequence[str], *, with_place: bool = False) -> dict[s
 class Lookup(Source):
     """A small table joined to every row by equal keys; its keys must be unique."""
 
-    keys: tuple[str, ...] = Field(min_length=1)
+    keys: tuple[str, ...] = Field(min_length=1, description="the columns, in both tables, by which a row finds its own")
 
     @model_validator(mode="after")
     def _no_query(self) -> Self:
@@ -134,10 +134,12 @@ MOMENT_PARTS = "YmdyHMSfpIbBaAjzTeGVsQq"
 class Column(Frozen):
     """One column: its kind, and what a row may hold there."""
 
-    kind: Kind
-    min: float | None = None
-    max: float | None = None
-    nullable: bool = True
+    kind: Kind = Field(description="what its values are; docs/rows.md says how each kind reads them")
+    min: float | None = Field(None, description="the least value that is no error; default: none")
+    max: float | None = Field(None, description="the largest value that is no error; default: none")
+    nullable: bool = Field(
+        True, description="whether rows may have no value here; default: in the table yes, in requests if training had such rows"
+    )
     private: bool = Field(False, description="its values are told to nobody: in no record, report, page, schema, example, log or answer")
     format: str | None = Field(
         None,
@@ -184,9 +186,9 @@ class History(Frozen):
     ``prior_rows`` rows behind it the mean is drawn towards the mean over all rows of those days.
     """
 
-    by: tuple[str, ...] = ()
-    days: int = Field(ge=1, le=366)
-    prior_rows: int = Field(20, ge=0)
+    by: tuple[str, ...] = Field((), description="the columns that make the key; none: all rows together")
+    days: int = Field(ge=1, le=366, description="how many days before the row's own count")
+    prior_rows: int = Field(20, ge=0, description="with fewer rows than about these behind it the mean is drawn to that of all")
 
 
 def _length(text: str) -> Span:
@@ -245,18 +247,18 @@ class Dataset(Frozen):
     """The table: described once, for every stage, the server and the monitors."""
 
     source: Source
-    lookups: tuple[Lookup, ...] = ()
-    target: str
-    task: Task
+    lookups: tuple[Lookup, ...] = Field((), description="small tables that are joined to every row by equal keys")
+    target: str = Field(description="the column to predict")
+    task: Task = Field(description="binary: of two classes; multiclass: of several; regression: a number")
     positive: str | int | None = Field(None, description="binary: the class counted as positive (default: the last)")
-    time_column: str | None = None
+    time_column: str | None = Field(None, description="the column that says when a row was; a split by time goes by it")
     entity_key: tuple[str, ...] = Field((), description="columns that join labels that come late")
-    columns: dict[str, Column] = Field(min_length=1)
+    columns: dict[str, Column] = Field(min_length=1, description="each column that is read, by name: those not here are left out")
     derive: dict[str, str] = Field(default_factory=dict, description="new columns as SQL expressions over a row")
     counts: dict[str, tuple[str, ...]] = Field(
         default_factory=dict, description="new columns: how many rows of the table share these columns"
     )
-    history: dict[str, History] = Field(default_factory=dict)
+    history: dict[str, History] = Field(default_factory=dict, description="new columns: the target's mean over days before the row's own")
     aggregates: dict[str, Aggregate] = Field(default_factory=dict, description="new columns of what earlier rows with the same key held")
     known_after_outcome: tuple[str, ...] = Field((), description="never features: known only after the outcome")
     min_level_rows: int = Field(

@@ -21,7 +21,7 @@ class Metric(Frozen):
 
     column: str = Field(description="the table's column: a number, or yes and no")
     quantile: float | None = Field(None, gt=0, lt=1, description="compare this quantile; default: the mean, of yes/no the share")
-    better: Literal["higher", "lower"] = "higher"
+    better: Literal["higher", "lower"] = Field("higher", description="which way is better")
     role: Literal["goal", "guardrail"] = Field("goal", description="a goal is to get better, a guardrail must not get worse")
     no_worse_by: float = Field(0.0, ge=0, description="a guardrail's margin, above zero: this much worse is still borne")
     least_effect: float | None = Field(None, gt=0, description="the smallest difference worth finding; `experiment plan` needs it")
@@ -50,17 +50,17 @@ class Metric(Frozen):
 class Experiment(Frozen):
     """One online test."""
 
-    name: str = "experiment"
+    name: str = Field("experiment", description="of the test, as its page is headed")
     arms: dict[str, float] = Field(min_length=2, description="each value of the arm's column, and its weight; the first is the control")
     arm: str = Field("arm", description="the column that says which arm answered")
     unit: str | None = Field(None, description="the column that says who it was, and sticks to an arm; default: each row is one")
     time: str | None = Field(None, description="the column that says when; default: the rows are in order of time")
     alpha: Level = Field(0.05, description="the share of tests without a difference that may say there is one, however often one looks")
-    power: float = Field(0.8, gt=0.5, lt=1)
+    power: float = Field(0.8, gt=0.5, lt=1, description="`experiment plan`: how often a difference of least_effect is to be found")
     srm_alpha: Level = Field(0.001, description="the same for the test whether the arms got the shares that they were to get")
     expected_units: int = Field(10_000, ge=100, description="about how many units it will have: intervals are narrowest there")
     least_units: int = Field(100, ge=20, description="an arm with fewer units says nothing")
-    metrics: dict[Name, Metric] = Field(min_length=1)
+    metrics: dict[Name, Metric] = Field(min_length=1, description="what arms are compared by, each by a name of yours")
     slices: tuple[str, ...] = Field((), description="columns by whose values goals are looked at, too")
     most_units: int | None = Field(
         None, ge=100, description="`experiment start` ends undecided after so many units; default: twice `expected_units`"

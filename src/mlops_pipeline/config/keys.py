@@ -47,7 +47,7 @@ Moment = Annotated[datetime, BeforeValidator(_moment), AfterValidator(_utc)]
 class Key(Frozen):
     """What the holder of one key may do. A digest in place of this mapping is a key with every right."""
 
-    digest: Digest
+    digest: Digest = Field(description="sha256: and 64 digits, as `mlops key` prints it; never the key itself")
     scopes: tuple[Scope, ...] = Field(SCOPES, min_length=1, description="what the key is good for; default: everything")
     models: tuple[Name, ...] | None = Field(None, min_length=1, description="names in the URL that it may ask; default: all")
     expires: Moment | None = Field(None, description="good before this moment (UTC where no zone is given); default: for ever")

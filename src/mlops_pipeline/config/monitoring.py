@@ -87,10 +87,10 @@ class Rule(Frozen):
     """When a figure of a window is wrong. Exactly one of above, below, rises_by, falls_by and worsens_by is given."""
 
     figure: str = Field(description="a window's figure, such as quality.roc_auc; quality and estimated alone mean the pipeline's metric")
-    above: float | None = None
-    below: float | None = None
-    rises_by: float | None = Field(None, ge=0)
-    falls_by: float | None = Field(None, ge=0)
+    above: float | None = Field(None, description="wrong where the figure is larger than this")
+    below: float | None = Field(None, description="wrong where the figure is smaller than this")
+    rises_by: float | None = Field(None, ge=0, description="wrong where it is larger by more than this than what it is held against")
+    falls_by: float | None = Field(None, ge=0, description="wrong where it is smaller by more than this than what it is held against")
     worsens_by: float | None = Field(None, ge=0, description="falls_by or rises_by, as the metric is better high or low")
     relative: bool = Field(False, description="changes are shares of what they are changes of")
     against: Literal["reference"] | Annotated[int, Field(ge=1)] = Field(
@@ -99,8 +99,8 @@ class Rule(Frozen):
     surely: bool = Field(False, description="judge by the end of the figure's interval that is nearest to all being well, if it has one")
     and_surely: float | None = Field(None, description="with above or below: that end must be beyond this, too")
     windows: int = Field(1, ge=1, description="it has to be so in so many windows in a row that have the figure")
-    severity: Severity = "warning"
-    owner: str = ""
+    severity: Severity = Field("warning", description="how bad it is, for whoever is told")
+    owner: str = Field("", description="who is to look after it")
     runbook: str = Field("", description="a link: what to do about it")
     text: str = Field("", description="what to say of it, in your own words")
     channels: tuple[Name, ...] | None = Field(None, description="who is told; default: every channel")
@@ -160,7 +160,7 @@ class Retraining(Frozen):
     cool_down: PastSpan | None = Field(None, description="none within this time of the last")
     cool_down_windows: int = Field(1, ge=0, description="nor before so many windows have ended since")
     budget: int | None = Field(4, ge=0, description="at most so many within budget_per; null: no limit")
-    budget_per: PastSpan = "30d"
+    budget_per: PastSpan = Field("30d", description="the span of time that budget is for")
     stopped: bool = Field(False, description="the stop switch of this file; `mlops monitor stop` is another")
     hours: float = Field(6, gt=0, description="one that takes longer has failed")
     prefect_url: str | None = Field(None, description="Prefect's API; default: PREFECT_API_URL of the environment")

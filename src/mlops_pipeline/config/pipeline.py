@@ -38,7 +38,7 @@ Named = Annotated[dict[Name, dict[str, Any]], BeforeValidator(_mapping)]
 class Ingest(Frozen):
     """Reading the source."""
 
-    max_broken_share: Share = 0.01
+    max_broken_share: Share = Field(0.01, description="share of rows that may be set aside as unreadable; above it the run stops")
     chunk_mb: int = Field(8, ge=1, le=512, description="megabytes of the source read at a time")
 
 
@@ -46,11 +46,13 @@ class Validate(Frozen):
     """Checks on the table before anything is trained on it."""
 
     range_slack: float = Field(0.25, ge=0, description="inferred bounds are widened by this share of the range")
-    null_share_slack: Share = 0.05
-    max_categories: int = Field(1000, ge=2)
-    max_duplicate_share: Share = 0.01
-    min_class_share: Share = 0.01
-    max_single_feature_auc: float = Field(0.95, gt=0.5, le=1)
+    null_share_slack: Share = Field(0.05, description="inferred limits of null shares are above what was seen by this share of the rows")
+    max_categories: int = Field(1000, ge=2, description="an inferred schema lists a column's categories if it has no more than these")
+    max_duplicate_share: Share = Field(0.01, description="share of rows that may repeat another")
+    min_class_share: Share = Field(0.01, description="least share of the rows that each class has")
+    max_single_feature_auc: float = Field(
+        0.95, gt=0.5, le=1, description="a feature that alone tells the target with a larger AUC is suspected of knowing the outcome"
+    )
     trusted: tuple[str, ...] = Field((), description="features that are no leak, however well each alone predicts the target")
     on_failure: Literal["warn", "stop"] = Field(
         "warn", description="what a failed check does; nothing to learn, a repeated entity_key and checks named below always stop"
@@ -81,15 +83,17 @@ PastSpan = Annotated[SpanText, AfterValidator(_of_the_calendar)]
 class Split(Frozen):
     """What is held out: the rows from a moment on, the last rows of a window that moves, or a share drawn at random within each class."""
 
-    kind: Literal["time", "stratified"] = "stratified"
-    train_from: NaiveDatetime | None = None
-    test_from: NaiveDatetime | None = None
-    test_until: NaiveDatetime | None = None
+    kind: Literal["time", "stratified"] = Field(
+        "stratified", description="time: later rows are held out, by dataset.time_column; stratified: some drawn at random, of each class"
+    )
+    train_from: NaiveDatetime | None = Field(None, description="rows before this moment are not trained on")
+    test_from: NaiveDatetime | None = Field(None, description="rows from this moment on are held out")
+    test_until: NaiveDatetime | None = Field(None, description="rows from this moment on are neither trained on nor held out")
     test_last: PastSpan | None = Field(
         None, description="instead of test_from: the span before the newest row, or before --as-of, such as 31d, 4w, 1mo, 12h"
     )
     train_last: PastSpan | None = Field(None, description="instead of train_from: train on the span before what is held out")
-    test_share: float = Field(0.25, gt=0, lt=1)
+    test_share: float = Field(0.25, gt=0, lt=1, description="kind stratified: share of the rows that is held out")
     together: tuple[str, ...] = Field(
         (),
         description="columns that name what rows belong to, such as patients: none of these has rows on both sides, nor in two folds, "
@@ -137,7 +141,7 @@ class Features(Frozen):
     """Which columns the model sees."""
 
     include: tuple[str, ...] | None = Field(None, description="default: every column that may be a feature")
-    exclude: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = Field((), description="columns that are no features")
     time_column: bool = Field(False, description="the time column's hour, weekday and so on are features too")
     keep: Length | None = Field(
         None, description="how long before its newest row the features' state may be asked of, such as 60d; default: of all rows in it"
@@ -168,10 +172,10 @@ def _numbers(value: Any) -> Any:
 class Member(Frozen):
     """One model of a blend, named as under ``train``."""
 
-    estimator: str
-    encoder: str | None = None
+    estimator: str = Field(description="its name, as under train")
+    encoder: str | None = Field(None, description="how columns become numbers; default: the estimator's own")
     encoder_params: dict[str, Any] = Field(default_factory=dict, description="the encoder's own settings")
-    params: Annotated[dict[str, Any], BeforeValidator(_numbers)] = Field(default_factory=dict)
+    params: Annotated[dict[str, Any], BeforeValidator(_numbers)] = Field(default_factory=dict, description="the estimator's parameters")
 
 
 class Members(Frozen):
@@ -183,11 +187,11 @@ class Members(Frozen):
 class Train(Frozen):
     """The estimator by name, and its parameters as the library spells them."""
 
-    estimator: Name = "lightgbm"
+    estimator: Name = Field("lightgbm", description="what is fitted; auto: the best of several; `mlops parts` lists them")
     encoder: Name | None = Field(None, description="how columns become numbers; default: the estimator's own")
     encoder_params: dict[str, Any] = Field(default_factory=dict, description="the encoder's own settings")
     params: Annotated[dict[str, bool | int | float | str | list[dict[str, Any]] | None], BeforeValidator(_numbers)] = Field(
-        default_factory=dict
+        default_factory=dict, description="the estimator's own parameters, as its library spells them"
     )
     format: Name | None = Field(None, description="how the fitted model is saved; default: the estimator's own, mostly skops")
     format_params: dict[str, Any] = Field(default_factory=dict, description="the format's own settings")
@@ -199,8 +203,8 @@ class Tuning(Frozen):
     """Search for parameters on the training rows alone."""
 
     trials: int = Field(0, ge=0, description="0: no search")
-    time_budget_s: float | None = Field(None, gt=0)
-    folds: int = Field(3, ge=2, le=20)
+    time_budget_s: float | None = Field(None, gt=0, description="no trial begins after so many seconds; default: no limit")
+    folds: int = Field(3, ge=2, le=20, description="parts of the training rows on which each trial is scored in turn")
     metric: Name | None = Field(None, description="default: roc_auc, log_loss for several classes, rmse for regression")
     storage: str | None = Field(
         None, description="an Optuna storage address, ${NAME} in it taken from the environment; default: a file under models/"
@@ -222,11 +226,11 @@ class Evaluate(Frozen):
     metric: Name = Field(USUAL_METRICS["binary"], description="what versions are compared by; default: by the task")
     metrics: tuple[Name, ...] = Field((), description="metrics beside ours, by name")
     metric_params: Named = Field(default_factory=dict, description="metrics' own settings, each below the metric's name")
-    confidence: float = Field(0.95, gt=0.5, lt=1)
-    resamples: int = Field(500, ge=50)
-    slices: tuple[str, ...] = ()
-    min_slice_rows: int = Field(200, ge=1)
-    importance_rows: int = Field(2000, ge=10)
+    confidence: float = Field(0.95, gt=0.5, lt=1, description="of the intervals that stand beside figures")
+    resamples: int = Field(500, ge=50, description="of the held-out rows, from which intervals are made")
+    slices: tuple[str, ...] = Field((), description="columns by whose values the metric is looked at, too")
+    min_slice_rows: int = Field(200, ge=1, description="a slice of fewer held-out rows is not looked at")
+    importance_rows: int = Field(2000, ge=10, description="held-out rows at most by which a feature's importance is measured")
     random_split_check: bool = Field(False, description="also fit on a random split, to show how much it would flatter the model")
 
 
@@ -250,9 +254,9 @@ class Gate(Frozen):
         description="how much worse than the champion is still accepted; of an error, such as rmse, a share of the champion's own",
     )
     worst_slice: float | None = Field(None, description="least value of the metric in the worst slice")
-    max_calibration_error: Share | None = None
+    max_calibration_error: Share | None = Field(None, description="largest mean gap between probabilities and what came of them")
     max_latency_ms: float | None = Field(None, gt=0, description="median time to predict one row")
-    max_size_mb: float | None = Field(None, gt=0)
+    max_size_mb: float | None = Field(None, gt=0, description="largest size of the model's files, in megabytes")
     skew: bool | None = Field(
         True,
         description="features that a recipe makes, computed from rows of the source as a server does, are the table's to the bit",
@@ -263,7 +267,7 @@ class Gate(Frozen):
 class Onnx(Frozen):
     """The twin that serves without scikit-learn."""
 
-    enabled: bool = True
+    enabled: bool = Field(True, description="make a twin, and serve it where it agrees")
     tolerance: float = Field(1e-4, gt=0, description="largest difference accepted on any held-out row")
     twins: Named = Field(default_factory=dict, description="twins in other formats, by name, each with its own settings below it")
     quantise: Literal["int8"] | None = Field(None, description="a second twin of a network or an encoder of text, with weights in 8 bits")
@@ -315,7 +319,7 @@ class Registry(Frozen):
 class Paths(Frozen):
     """Where the pipeline keeps its files; a second pipeline in one project takes another root."""
 
-    root: str = "."
+    root: str = Field(".", description="the folder in the project below which data/ and models/ lie")
 
     @model_validator(mode="after")
     def _inside(self) -> Self:
@@ -330,8 +334,8 @@ Part = TypeVar("Part", bound=plugins.Part)
 class Settings(Frozen):
     """One pipeline."""
 
-    name: Name
-    seed: int = Field(42, ge=0, lt=2**32)
+    name: Name = Field(description="of the pipeline: its files, experiment and registered model are called so")
+    seed: int = Field(42, ge=0, lt=2**32, description="of all that is drawn at random: the same seed gives the same model")
     dataset: Dataset
     ingest: Ingest = Ingest()
     validate_: Validate = Field(Validate(), alias="validate")

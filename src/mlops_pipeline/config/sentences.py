@@ -32,7 +32,7 @@ class FineTuned(Frozen):
     layers: int | None = Field(2, ge=0, le=96, description="so many of its last layers learn, 0: the head alone; null: all of it")
     dropout: float = Field(0.1, ge=0, lt=1, description="share of a layer's numbers that a step leaves out")
     learning_rate: float = Field(5e-5, gt=0, le=1, description="of the encoder; the head learns 20 times as fast")
-    weight_decay: float = Field(0.01, ge=0, le=10)
+    weight_decay: float = Field(0.01, ge=0, le=10, description="how much each step draws weights to 0, against learning rows by heart")
     batch_rows: int | None = Field(None, ge=1, description="rows that a step learns from; default: 32")
     epochs: int = Field(3, ge=1, le=10_000, description="passes over the rows at most")
     patience: int = Field(1, ge=1, description="passes without gain on the rows held back, after which it ends")

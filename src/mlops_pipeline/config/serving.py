@@ -49,7 +49,7 @@ class ServingRegistry(Frozen):
 class Length(Frozen):
     """How long a text of a client may be, in characters and in bytes of UTF-8."""
 
-    characters: int = Field(1000, ge=1)
+    characters: int = Field(1000, ge=1, description="a longer one is refused")
     bytes: int | None = Field(None, ge=1, description="default: as many as the characters take")
 
     @property
@@ -61,20 +61,20 @@ class Length(Frozen):
 class IdLength(Length):
     """The same of ids."""
 
-    characters: int = Field(256, ge=1)
+    characters: int = Field(256, ge=1, description="a longer one is refused")
 
 
 class TextLength(Length):
     """The same of free text."""
 
-    characters: int = Field(100_000, ge=1)
+    characters: int = Field(100_000, ge=1, description="a longer one is refused")
     request: int = Field(2_000_000, ge=1, description="characters of all texts of one request together")
 
 
 class Limits(Frozen):
     """What one request may ask for, and what may wait."""
 
-    max_body_mb: float = Field(8, gt=0)
+    max_body_mb: float = Field(8, gt=0, description="a request's body, in megabytes; a larger one is refused with 413")
     bodies_mb: float = Field(256, gt=0, description="bodies in several pieces that one worker receives at once; above that 429")
     connections: int = Field(
         1000,
@@ -94,7 +94,7 @@ class Limits(Frozen):
     unread_timeout_s: float = Field(30, gt=0, description="an answer that its client has not taken by then is broken off")
     idle_timeout_s: float = Field(75, gt=0, description="a connection without a request is closed by then")
     wrong_keys: int = Field(20, ge=1, description="wrong API keys from one address, in each worker, within wrong_keys_s; above that 429")
-    wrong_keys_s: float = Field(60, gt=0)
+    wrong_keys_s: float = Field(60, gt=0, description="the seconds that wrong_keys is for")
 
 
 class Batching(Frozen):
@@ -264,8 +264,8 @@ class Release(Frozen):
 class Tls(Frozen):
     """Certificate and key, as PEM files beside this one; read again when they change."""
 
-    certificate: str
-    key: str
+    certificate: str = Field(description="file (PEM) of the server's certificate, and of those between it and the root")
+    key: str = Field(description="file (PEM) of its private key")
     client_ca: str | None = Field(
         None, description="only clients with a certificate that one of these signed are let in (mutual TLS), but for probe_port"
     )
@@ -274,7 +274,7 @@ class Tls(Frozen):
 class Log(Frozen):
     """Log lines on standard error."""
 
-    requests: Literal["all", "errors", "none"] = "errors"
+    requests: Literal["all", "errors", "none"] = Field("errors", description="of which requests a line is written")
     format: Literal["auto", "json", "text"] = Field("auto", description="auto: text on a terminal, else JSON")
 
 
@@ -286,8 +286,10 @@ class Serving(Frozen):
     pipeline: str | None = Field(None, description="the pipeline's settings, relative to this file: registry and name come from there")
     models: dict[Name, str] = Field({"champion": "champion"}, min_length=1, description="name in the URL: alias, version or model folder")
     default: Name | None = Field(None, description="the model of the routes without a name; default: the first")
-    host: str = "127.0.0.1"
-    port: int = Field(8000, ge=0, le=65535)
+    host: str = Field(
+        "127.0.0.1", description="the address to listen on; beyond loopback api_keys, tls.client_ca or anonymous has to say who may ask"
+    )
+    port: int = Field(8000, ge=0, le=65535, description="0: any that is free")
     probe_port: int | None = Field(
         None,
         ge=1,
@@ -295,7 +297,7 @@ class Serving(Frozen):
         description="a port beside it that answers /live, /ready, /ping, /health and /metrics alone, for probes; no client certificate "
         "is asked for there (tls.client_ca), so keep it, and /metrics with it, within your network",
     )
-    workers: int = Field(1, ge=1, le=256)
+    workers: int = Field(1, ge=1, le=256, description="processes that share the port")
     unseen_categories: Literal["reject", "pass"] = Field("pass", description="pass: predicted as an unknown category, and counted")
     inputs: Inputs = Field(
         "either",

@@ -85,8 +85,9 @@ def predict_file(
     written, otherwise = as_written(source, usual, way.names)
     chunks = one_ahead(read_file(source, written, CHUNK_MB, way.names))
     left_out: tuple[str, ...] | None = None
+    reasons: list[str] = []
     with ExitStack() as stack:
-        file = stack.enter_context(_writing(target, raw=raw))
+        file = stack.enter_context(_writing(target, reasons, raw=raw))
         aside = stack.enter_context(replacing(rejects, FOR_ITS_OWNER)).open("w", encoding="utf-8")
         stack.enter_context(aside)
         aside.write("row,reason,content\n")
@@ -101,6 +102,7 @@ def predict_file(
             broken = [*without_content(chunk.broken, private), *as_broken(chunk.frame, chunk.row_numbers, _reasons(scored), private)]
             for row in broken:
                 aside.write(row.as_csv(raw=raw))
+            reasons += [row.reason for row in broken[: 1 - len(reasons)]]
             good = chunk.frame.filter(scored.taken)
             if good.height:
                 file.write(good.with_columns(scorer.columns_of(scored.outputs, names)))
@@ -251,12 +253,13 @@ class _Notes:
 
 
 @contextmanager
-def _writing(target: Path, *, raw: bool) -> Iterator[TableFile]:
-    """A file that takes the target's place at the end."""
+def _writing(target: Path, reasons: Sequence[str], *, raw: bool) -> Iterator[TableFile]:
+    """A file that takes the target's place at the end; if nothing was written, an error has the first of the ``reasons``."""
     with replacing(target) as temporary, TableFile(temporary, target.suffix, raw=raw) as file:
         yield file
         if not file.has_begun:
-            raise PipelineError(f"{target}: no row could be predicted: see {target.with_name(f'{target.stem}.rejected.csv')}")
+            rejects = target.with_name(f"{target.stem}.rejected.csv")
+            raise PipelineError(f"{target}: no row could be predicted, the first for {', '.join(reasons)}: see {rejects}")
 
 
 @contextmanager

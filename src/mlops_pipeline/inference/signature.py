@@ -578,7 +578,8 @@ _NOT_A = {
 
 def wrong_type(row: int, name: str, value: Any, column: Column) -> Fault:
     """The fault of a value that is none of its column's kind."""
-    what = told_value(column, shown(value), _NOT_A.get(column.kind, "not a number"))
+    written = f" written as {column.format}" if column.format is not None and isinstance(value, str) and not column.private else ""
+    what = told_value(column, shown(value), _NOT_A.get(column.kind, f"not a number{written}"))
     return Fault("wrong_type", f"row {row}, column '{name}' is {what}", row, name)
 
 

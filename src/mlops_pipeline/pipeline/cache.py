@@ -60,7 +60,9 @@ class Cache:
             self._repo = Repo(str(layout.project))
             self._mend_locks()
             path = str(layout.dvc_file)
-            self._stages = {stage.name: stage for stage in self._repo.index.stages if stage.path == path}
+            there = self._repo.index.stages
+            self._stages = {stage.name: stage for stage in there if stage.path == path}
+            self._added = [stage for stage in there if stage.is_data_source and not stage.deps and not stage.frozen]
         except NotDvcRepoError as error:
             raise PipelineError(f"{layout.project}: is no project of DVC's: run `dvc init`") from error
         except DvcException as error:
@@ -106,6 +108,32 @@ class Cache:
             self._stages[stage.name].commit()
         self._keep_close(stage)
         self._unwritten.append(self._stages[stage.name])
+
+    def keep_added(self, stage: Stage) -> dict[str, str]:
+        """Take in those files of `dvc add` that the stage has read and that have changed since, as ``dvc repro`` does.
+
+        Else a push would send what they held before, and a clone would train on it. Returns the files for Git that say so, each with
+        what kept it from being written, as where the data are mounted to be read alone; empty if nothing did.
+        """
+        from dvc.stage.serialize import to_single_stage_file
+        from dvc.utils.serialize import dump_yaml
+
+        read = {folder for dep in self._stages[stage.name].deps for folder in (Path(dep.fs_path), *Path(dep.fs_path).parents)}
+        kept: dict[str, str] = {}
+        with self._asking():
+            for added in self._added:
+                if read.isdisjoint(Path(out.fs_path) for out in added.outs) or not added.status():
+                    continue
+                problem = ""
+                try:
+                    added.save()
+                    added.commit()
+                    with replacing(Path(added.path)) as temporary:
+                        dump_yaml(str(temporary), to_single_stage_file(added))
+                except OSError as error:
+                    problem = one_line(error.strerror or error)
+                kept[self._layout.relative(Path(added.path))] = problem
+        return kept
 
     def commit_places(self, stage: Stage) -> None:
         """Take in where something is kept now, which makes nothing else of a stage that is up to date."""

@@ -18,7 +18,7 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import Cause, Listener, StageBegan, StageRestored, StageSkipped, Warned, kept_for
 from mlops_pipeline.files import write_text
 from mlops_pipeline.layout import Layout, address_of_state
-from mlops_pipeline.lines import shown_on
+from mlops_pipeline.lines import INDENT, shown_on
 from mlops_pipeline.pipeline.cache import Cache
 from mlops_pipeline.pipeline.definition import STAGES, Stage, stage_named
 from mlops_pipeline.pipeline.render import in_the_way, outdated
@@ -175,6 +175,11 @@ def bring_up_to_date(
             tell(Warned(**name, text=f"{edited[0]} was edited meanwhile: not recorded, the next run does it again"))
         else:
             cache.commit(stage)
+            for path, problem in cache.keep_added(stage).items():
+                if problem:
+                    tell(Warned(**name, text=f"{path} cannot be written ({problem}): a `dvc push` sends what was there before"))
+                else:
+                    console.print(f"{INDENT}DVC keeps what was read now: commit {path}", highlight=False)
 
     began = time.perf_counter()
     try:
