@@ -345,6 +345,7 @@ def test_by_time_no_moment_is_on_both_sides_of_a_fold(years: int) -> None:
     table = pl.DataFrame({"when": [f"{1980 + each}-01-01" for each in place], "size": 0.0}).with_columns(pl.col("when").str.to_datetime())
     found = folds_of(settings, table, model_input(table, feature_columns(settings)), place.astype(float), 400)
     assert bool(found.pairs) is (years > 1)
+    assert found.kind == f"{len(found.pairs)} by time"
     assert all(place[fitted].max() < place[scored].min() for fitted, scored in found.pairs)
 
 
