@@ -33,6 +33,18 @@ def rows() -> tuple[Any, Any]:
     return x, np.nan_to_num(x[:, 0]) / 100 + (np.nan_to_num(x[:, 1]) == 3) + rng.normal(scale=0.1, size=800)
 
 
+def test_a_threshold_is_moved_by_the_values_of_its_own_column_where_boosting_counts_categories_first() -> None:
+    from sklearn.ensemble import HistGradientBoostingRegressor
+
+    number, category = np.tile([0.5, 1.5 - 2e-9], 300), np.random.default_rng(0).integers(0, 6, 600)
+    x = np.column_stack([number, category])
+    model = HistGradientBoostingRegressor(max_iter=5, categorical_features=[1]).fit(x, number > 1)
+    before, named = model.predict(x), unsettled(model)
+    settle(model, x)
+    assert named == [0]
+    assert np.array_equal(model.predict(x), before)
+
+
 @pytest.mark.parametrize("name", ["lightgbm", "hist_gradient_boosting"])
 def test_a_fitted_booster_says_of_its_rows_what_it_said_with_gaps_and_native_categories(name: str) -> None:
     from lightgbm import LGBMRegressor

@@ -12,10 +12,12 @@ import pytest
 from mlops_pipeline.config.dataset import Column
 from mlops_pipeline.config.pipeline import feature_columns
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.modelling import estimators
 from mlops_pipeline.modelling.estimators import build_model, fit, predict
 from mlops_pipeline.modelling.formats.skops import load_model
 from mlops_pipeline.modelling.frame import model_input
 from mlops_pipeline.modelling.race import race
+from mlops_pipeline.plugins import run
 from tests.model_tests.test_race import by_time, daily, quiet
 from tests.model_tests.workbench import make_twin, save
 
@@ -70,6 +72,20 @@ def test_along_a_number_too_and_a_twin_says_why_there_is_none() -> None:
 def test_a_line_along_what_is_no_feature_or_of_what_is_no_number_is_refused_in_one_line(task: Any, trend: str, said: str) -> None:
     with pytest.raises(PipelineError, match=said):
         build_model("lightgbm", task, FEATURES, {"trend": trend}, 0)
+
+
+def test_a_parameter_of_another_s_own_that_is_called_so_too_is_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    from sklearn.dummy import DummyRegressor
+
+    class Seasonal(DummyRegressor):
+        def __init__(self, trend: str | None = None) -> None:
+            super().__init__()
+            self.trend = trend
+
+    monkeypatch.setattr(estimators.plugins, "run", lambda part, *given: Seasonal() if part.name == "dummy" else run(part, *given))
+    made = build_model("dummy", "regression", FEATURES, {"trend": "add"}, 0).named_steps["model"]
+    assert isinstance(made, Seasonal)
+    assert made.trend == "add"
 
 
 @pytest.mark.parametrize("grows", [True, False])

@@ -86,6 +86,14 @@ def test_a_broken_row_is_kept_aside_with_its_number_reason_and_content(case: str
     assert table.height == 1
 
 
+def test_where_all_names_are_numbers_a_row_may_be_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text("0,1\n0,1\n1,1\n0,1\n")
+    settings = table_settings({"0": "number", "1": "number"}, target="1")
+    table, report, _ = ingested(tmp_path, settings)
+    assert table.rows() == [(0, 1), (1, 1), (0, 1)]
+    assert report["rows_broken"] == 0
+
+
 def test_row_numbers_are_right_with_rows_of_the_wrong_shape_over_many_chunks(tmp_path: Path) -> None:
     rows = 120_000
     shapeless, wordy = {1, 2, 50_000, 100_001, rows}, {3, 49_999, 50_001, 119_999}

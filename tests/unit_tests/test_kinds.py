@@ -167,11 +167,12 @@ def test_a_cell_that_a_spreadsheet_could_not_compute_is_null() -> None:
 
 def test_a_column_of_one_value_and_of_nulls_tells_which_rows_have_it() -> None:
     marks = (cycle("x", None), cycle(True, None, None), cycle("EUR", "NA"), cycle(7, None), cycle("5 %", "", "NA"), cycle(2.0, None))
+    marks = (*marks, cycle("49.5", None), cycle("2.0", ""), cycle("(5)", ""))
     for values in marks:
         one = kinds.described(profile_of(pl.DataFrame({"marked": values})), "y")["marked"]
         assert (one.left_out, one.note) == ("", "holds one value or none: what it tells is whether there is one")
         assert (one.kind, one.format) == ("category", None), "a number that is filled in where it is missing tells nothing"
-    for values in (cycle("7", "7.0", None), [*cycle(7, None), 8]):
+    for values in (cycle("49.90", None), cycle("2.00", ""), cycle("7", "7.0", None), [*cycle(7, None), 8]):
         assert kinds.described(profile_of(pl.DataFrame({"marked": values})), "y")["marked"].kind != "category"
     constant = profile_of(pl.DataFrame({"marked": ["x"] * (ROWS - 1) + [None]}))
     assert kinds.described(constant, "y")["marked"].left_out == "constant"

@@ -188,12 +188,14 @@ def build_model(
     from sklearn.pipeline import Pipeline
 
     part, encodes = parts_of_model(name, encoder)
-    own_params = {key: value for key, value in params.items() if key != TREND or part.settings is not None}
-    estimator = (
-        _with_params(part, plugins.run(part, task, seed), own_params) if part.settings is None else _with_settings(part, task, seed, params)
-    )
-    if TREND in params and TREND not in own_params:
-        estimator = Trended(estimator, _line_along(params[TREND], task, features))
+    if part.settings is not None:
+        estimator = _with_settings(part, task, seed, params)
+    else:
+        made = plugins.run(part, task, seed)
+        own_params = {key: value for key, value in params.items() if key != TREND or _has_param(made, key)}
+        estimator = _with_params(part, made, own_params)
+        if TREND in params and TREND not in own_params:
+            estimator = Trended(estimator, _line_along(params[TREND], task, features))
     plugins.check_extra(part)
     plugins.check_extra(encodes)
     if part.name == BLEND and plugins.is_ours(part):
@@ -217,6 +219,11 @@ def build_model(
         if not hasattr(columns, need):
             raise plugins.broken(encodes, f"it made a {type(columns).__name__}, which has no {need}, as an encoder needs")
     return Pipeline([("columns", columns), ("model", estimator)])
+
+
+def _has_param(estimator: Any, name: str) -> bool:
+    """Whether an estimator, as another's of a library of time series, has a parameter of that name itself."""
+    return not isinstance(estimator, type) and hasattr(estimator, "get_params") and name in estimator.get_params()
 
 
 def _line_along(name: Any, task: Task, features: dict[str, Column]) -> str:

@@ -62,7 +62,7 @@ def folds_of(settings: Settings, table: pl.DataFrame, x: Any, y: Any, rows: int)
         order, moments = in_time(settings, table)
         some = np.unique(np.linspace(0, len(order) - 1, rows).astype(int))
         pairs = list(_by_time(order[some], moments[some], count))
-        found = Folds(pairs, f"{count} by time", 1)
+        found = Folds(pairs, f"{len(pairs)} by time", 1)
     else:
         chosen = _drawn(y, rows, settings.seed, classes=classes)
         repeats = max(1, min(MOST_REPEATS, FEW_ROWS // max(rows, 1)))

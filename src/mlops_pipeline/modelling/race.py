@@ -174,8 +174,9 @@ def race(settings: Settings, table: pl.DataFrame, x: Any, y: Any, console: Conso
                 running = _leaders(running, LEADERS[heat - 1], track.sign)
                 running += [entry for entry in entries if entry.candidate.of_many and rows == sizes[-1]]
             status.update(f"racing {len(running)} candidates on {rows:,} rows")
-            finished = track.heat(running, rows, 1.0 if rows == sizes[-1] else HEAT_SHARE)
-            if not finished or (heat and running[0] not in finished):
+            leader = running[0] if heat else None
+            finished = track.heat(running, rows, 1.0 if rows == sizes[-1] else HEAT_SHARE, leader)
+            if not finished or (leader is not None and leader not in finished):
                 break  # without the leader of the heat before, this one says nothing
             running, last = finished, rows
     scored = [entry for entry in entries if last in entry.heats]
@@ -317,10 +318,10 @@ class _Track:
     def sign(self) -> float:
         return direction(self.metric)
 
-    def heat(self, entries: list[Entry], rows: int, share: float = 1.0) -> list[Entry]:
+    def heat(self, entries: list[Entry], rows: int, share: float = 1.0, first: Entry | None = None) -> list[Entry]:
         """Those that were scored on every fold of so many rows, in a share of the time that is left; the others say why not.
 
-        Empty if time is over for all.
+        Empty if time is over for all. The ``first`` waits for none, as without it the heat says nothing.
         """
         self.until = self.deadline - (1 - share) * max(self.deadline - time.monotonic(), 0.0)
         self.reserve = max((entry.expected(len(self.y)) for entry in entries), default=0.0)
@@ -331,18 +332,19 @@ class _Track:
             return []
         self.matrices = {}
         self.scored_rows = [scored for _, scored in folds.pairs] if rows == len(self.y) <= AVERAGED_ROWS else []
-        finished = self._finished(entries, folds, rows)
+        finished = self._finished(entries, folds, rows, first)
         if finished:
             self.kind, self.repeats, self.times = folds.kind, folds.repeats, folds.times
         return finished
 
-    def _finished(self, entries: list[Entry], folds: Folds, rows: int) -> list[Entry]:
-        """Those that were scored on every fold, in their order. One that is slow takes no time from those that come after it."""
+    def _finished(self, entries: list[Entry], folds: Folds, rows: int, first: Entry | None = None) -> list[Entry]:
+        """Those that were scored on every fold, in their order. But for the first, one that is slow takes no time from those after it."""
         for entry in entries:
             entry.begun, entry.said = [], []
         slow, finished = [], []
         for place, entry in enumerate(entries):
-            most = FAIR_SHARE * self._left() / (len(entries) - place) if place + 1 < len(entries) else self._left()
+            waits = entry is not first and place + 1 < len(entries)
+            most = FAIR_SHARE * self._left() / (len(entries) - place) if waits else self._left()
             if self._score(entry, folds, rows, most):
                 finished.append(entry)
             elif entry.state == "waiting":

@@ -90,8 +90,14 @@ def _each(estimator: Any, move: Move) -> None:
     for tree in (tree for trees in getattr(estimator, "_predictors", ()) for tree in trees):
         splits = (tree.nodes["is_leaf"] == 0) & (tree.nodes["is_categorical"] == 0) & np.isfinite(tree.nodes["num_threshold"])
         if splits.any():
-            cut = tree.nodes["feature_idx"][splits].astype(np.int64)
+            cut = _columns_of(estimator)[tree.nodes["feature_idx"][splits]]
             tree.nodes["num_threshold"][splits] = move(cut, tree.nodes["num_threshold"][splits])
+
+
+def _columns_of(estimator: Any) -> npt.NDArray[np.int64]:
+    """The matrix's columns as histogram gradient boosting counts them: where it is told of categories, these first."""
+    told = getattr(estimator, "is_categorical_", None)
+    return np.arange(estimator.n_features_in_) if told is None else np.argsort(~np.asarray(told), kind="stable")
 
 
 def _each_of_lightgbm(estimator: Any, move: Move) -> None:

@@ -21,6 +21,7 @@ from mlops_pipeline.contract.values import (
     NULL_WORDS,
     SPACES,
     number_of,
+    spelled,
     truth_of,
     with_sign_before,
     written_as,
@@ -907,9 +908,20 @@ def _is_constant(column: ColumnProfile, one: Described) -> bool:
 
 
 def _as_mark(column: ColumnProfile, one: Described) -> Described:
-    """A column of one number or truth and of nulls, as a category: estimators that fill in what is missing would see a constant."""
-    is_spelled_once = len(set(column.few or ()) - set(dict(one.nothing))) == 1
-    return _with(one, kind="category", format=None) if is_spelled_once and one.kind in (*_NUMBERS, "boolean") else one
+    """A column of one number or truth and of nulls, as a category: estimators that fill in what is missing would see a constant.
+
+    Not a number such as ``49.90``: by JSON it comes as another text, and would be a category that no row had.
+    """
+    texts = set(column.few or ()) - set(dict(one.nothing))
+    if len(texts) != 1 or one.kind not in (*_NUMBERS, "boolean"):
+        return one
+    text = texts.pop()
+    by_json = spelled(number_of(text)) if one.kind in _NUMBERS and one.format is None else text
+    if text not in (by_json, f"{by_json}.0"):
+        return one
+    # A category is read as no number.
+    note = "; ".join(part for part in one.note.split("; ") if not part.startswith(f"'{text}' is read as "))
+    return _with(one, kind="category", format=None, note=note)
 
 
 def _once_each(column: ColumnProfile, one: Described) -> str:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.dataset import Source
 from mlops_pipeline.contract.dialect import PLAIN, Dialect, bare_names, column_names, numbered
-from mlops_pipeline.contract.values import BLANKS
+from mlops_pipeline.contract.values import BLANKS, number_of
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.spreadsheet import harmless_text
@@ -424,7 +424,10 @@ def _without_rule(chunk: Chunk, path: Path, dialect: Dialect) -> Chunk:
 
 
 def _without_headers(chunk: Chunk, header: Sequence[str], path: Path, source: Source) -> Chunk:
-    """A chunk without the rows that are the header again, which are set aside; in a single column any value may be as its name is."""
+    """A chunk without the rows that are the header again, which are set aside.
+
+    In a single column any value may be as its name is, and so may those of a row where all names are numbers.
+    """
     import polars as pl
 
     # A name that is a word for null, or none, was read as null.
@@ -433,7 +436,9 @@ def _without_headers(chunk: Chunk, header: Sequence[str], path: Path, source: So
         for name, cell in zip(chunk.frame.columns, header, strict=True)
     }
     named = [name for name, cell in cells.items() if cell is not None]
-    if len(named) < 2 or set(chunk.frame.dtypes) != {pl.String} or not (chunk.frame[named[0]] == cells[named[0]]).any():
+    if len(named) < 2 or all(number_of(str(cells[name])) is not None for name in named):
+        return chunk
+    if set(chunk.frame.dtypes) != {pl.String} or not (chunk.frame[named[0]] == cells[named[0]]).any():
         return chunk
     again = chunk.frame.select(pl.all_horizontal(pl.col(name).eq_missing(pl.lit(cell)) for name, cell in cells.items())).to_series()
     if not again.any():
