@@ -10,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from mlops_pipeline import plugins
-from mlops_pipeline.config.addresses import filled, is_or_holds_postgresql
+from mlops_pipeline.config.addresses import filled, is_or_holds_postgresql, resolved
 from mlops_pipeline.config.pipeline import Settings, load_settings, project_of, registry_uri, tracking_uri
-from mlops_pipeline.config.serving import RecordStore, Serving, is_folder, store_at
+from mlops_pipeline.config.serving import RecordStore, Serving, is_folder, scheme_of, store_at
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.layout import FEATURES_STATE, StatePlace, find_project, layout_of
 
@@ -69,7 +69,9 @@ def place_of(settings: Serving, config: Path) -> Place:
         parts = replace(parts, plugins=tuple(dict.fromkeys((*parts.plugins, *settings.plugins))), origin=str(config))
     plugins.use(parts)
     record = settings.record
-    where = filled(record.uri or "", "record.uri") or str(base / record.folder)
+    where = filled(record.uri, "record.uri") if record.uri else str(base / record.folder)
+    if record.uri and scheme_of(where) is None:
+        raise PipelineError(f"{config}: record.uri: the variable in it holds no address such as postgresql://…")
     store = replace(store_at(where, record.store, record.settings, str(config)), of=name)
     return Place(
         registry,
@@ -82,7 +84,7 @@ def place_of(settings: Serving, config: Path) -> Place:
         base,
         pipeline,
         _state_of(settings, base, name, state),
-        filled(settings.release.uri or "", "release.uri") or str(base / settings.release.file),
+        resolved(settings.release.uri, "release.uri") if settings.release.uri else str(base / settings.release.file),
         parts,
     )
 

@@ -291,10 +291,31 @@ def test_rows_that_are_appended_are_what_a_push_sends(place: str, tmp_path: Path
         part.write_text(text + "1.5,on foot,0,no\n")
         assert Cache(settings, layout).keep_added(STAGES[0]) == {f"data/{place}.dvc": "Read-only file system"}
         part.write_text(text)
+    said.seek(0)
+    said.truncate()
+    shutil.move(project / ".dvc/cache", tmp_path / "cache")
+    run(settings, layout, Console(file=said, width=200), force=True, stop="ingest")
+    assert "DVC keeps" not in said.getvalue()  # what is there is what the file says, whatever the cache of this machine holds
+    shutil.rmtree(project / ".dvc/cache")
+    shutil.move(tmp_path / "cache", project / ".dvc/cache")
     shutil.rmtree(table) if table.is_dir() else table.unlink()
     with Repo(str(project)) as repo:
         repo.checkout([str(file)])
     assert part.read_text() == text
+
+
+def test_an_entry_of_dvc_of_which_another_file_is_not_here_stops_no_run(tmp_path: Path) -> None:
+    data = tmp_path / "visits.csv"
+    write_visits(data, 60)
+    project = new(tmp_path / "shop", data, "bought", None).folder
+    entry, table = project / "data/visits.csv.dvc", project / "data/visits.csv"
+    text = entry.read_text()
+    entry.write_text(text + "- md5: c4ca4238a0b923820dcc509a6f75849b\n  size: 1\n  hash: md5\n  path: not_pulled.csv\n")
+    table.write_text(table.read_text() + "7.5,by car,2,yes\n")
+    settings = load_settings(project / PIPELINE)
+    said = io.StringIO()
+    run(settings, layout_of(settings, project / PIPELINE, project), Console(file=said, width=200), stop="ingest")
+    assert "data/visits.csv.dvc cannot be written (output 'data/not_pulled.csv' does not exist)" in said.getvalue()
 
 
 def test_the_flights_are_an_example_from_the_wheel(installed: Path, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from mlops_pipeline.config.addresses import for_psycopg, is_postgresql
+from mlops_pipeline.config.addresses import filled, for_psycopg, is_postgresql, taken_as_it_is
 from mlops_pipeline.config.dataset import Source
 from mlops_pipeline.config.monitoring import WatchStateSettings, load_monitoring
 from mlops_pipeline.config.serving import Record, Release, load_serving
@@ -36,6 +36,28 @@ def test_postgresql_may_be_spelled_alike_under_every_key(address: str) -> None:
     assert is_postgresql(address)
     assert {of(uri=address).uri for of in (Record, Release, WatchStateSettings)} == {address}
     assert for_psycopg(address) == f"postgresql://{address.partition('://')[2]}"
+
+
+def test_a_variable_may_hold_the_whole_address_under_every_key(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {of(uri="${PLACE}").uri for of in (Record, Release, WatchStateSettings)} == {"${PLACE}"}
+    path = tmp_path / "serving.yaml"
+    path.write_text("record: {uri: '${PLACE}'}\nrelease: {uri: '${PLACE}'}\n")
+    monkeypatch.setenv("PLACE", "postgresql://h/d")
+    place = place_of(load_serving(path), path)
+    assert (place.store.where, place.releases) == ("postgresql://h/d", "postgresql://h/d")
+    monkeypatch.setenv("PLACE", "data/records")
+    for text, key in (("record: {uri: '${PLACE}'}\n", "record.uri"), ("release: {uri: '${PLACE}'}\n", "release.uri")):
+        path.write_text(text)
+        with pytest.raises(PipelineError) as caught:
+            place_of(load_serving(path), path)
+        assert_one_line(caught.value, key)
+
+
+def test_a_password_out_of_a_file_may_look_like_a_variable() -> None:
+    from psycopg.conninfo import conninfo_to_dict
+
+    read = filled(taken_as_it_is("postgresql://u:a${X}b@h/d"), "state.uri")
+    assert conninfo_to_dict(read)["password"] == "a${X}b"  # noqa: S105
 
 
 @pytest.mark.parametrize("where", ["postgres.sqlite", "postgresql/state", "mysql://h/d", "postgresql+asyncpg://h/d", "postgresql:h"])

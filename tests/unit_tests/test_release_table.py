@@ -13,7 +13,8 @@ from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.release.face import _turns_told
 from mlops_pipeline.release.policy import Decision, Evidence
 from mlops_pipeline.release.shown import last_known, verdict_of
-from mlops_pipeline.release.table import Table, open_table
+from mlops_pipeline.release.table import Anothers, Table, open_table
+from mlops_pipeline.serving import look
 from mlops_pipeline.serving.operations import while_judged
 
 
@@ -46,6 +47,23 @@ def moved(table: Table, number: int, **other: Any) -> Any:
     return table.advance(number, last.number, **given | other)
 
 
+def test_a_worker_leaves_a_table_alone_that_is_another_pipelines(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[str] = []
+
+    def refuse(where: str, of: str) -> Table:
+        asked.append(of)
+        raise Anothers(f"{where}: holds the releases of another")
+
+    monkeypatch.setattr(look, "open_table", refuse)
+    worker = look.Look("postgresql://host/shared", "mine", "one", 0.01, lambda _: None)
+    assert [worker.first(), worker.first()] == [{}, {}]
+    assert asked == ["mine"]
+    monkeypatch.setattr(look, "REFUSED_S", 0.0)
+    worker = look.Look("postgresql://host/shared", "mine", "one", 0.01, lambda _: None)
+    assert [worker.first(), worker.first()] == [{}, {}]
+    assert asked == ["mine"] * 3
+
+
 def test_workers_see_what_the_controller_decides_and_only_then_look(tmp_path: Path) -> None:
     controller, worker = open_table(tmp_path / "release.sqlite"), open_table(tmp_path / "release.sqlite")
     assert worker.changed()
@@ -70,7 +88,7 @@ def test_a_commit_that_fails_undoes_what_it_was_of_and_the_next_is_kept(tmp_path
     statements = (
         "CREATE TABLE one (id INTEGER PRIMARY KEY);\nCREATE TABLE two (one INTEGER REFERENCES one (id) DEFERRABLE INITIALLY DEFERRED);\n"
     )
-    with closing(SQLite(tmp_path / "file.sqlite", Tables(statements, 1, "a test", "release"))) as database:
+    with closing(SQLite(tmp_path / "file.sqlite", Tables(statements, 1, "a test", "test"))) as database:
         database.ask("PRAGMA foreign_keys = ON")
         with pytest.raises(PipelineError, match="FOREIGN KEY constraint failed"), database.writing():
             database.ask("INSERT INTO two VALUES (7)")

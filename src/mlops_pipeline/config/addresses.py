@@ -31,7 +31,7 @@ def check_one_address(section: str, uri: str | None, uri_file: str | None) -> No
     """Raise ValueError if a section that may name PostgreSQL in place of a SQLite file names it twice, or something else."""
     if uri is not None and uri_file is not None:
         raise ValueError(f"give either {section}.uri or {section}.uri_file")
-    if uri is not None and not is_postgresql(uri):
+    if uri is not None and not is_or_holds_postgresql(uri):
         raise ValueError(f"{section}.uri must be postgresql://…: leave it out for the SQLite file")
 
 
@@ -52,6 +52,11 @@ def address_beside(path: Path, key: str, name: str, is_address: Callable[[str], 
     if not is_address(address) or "\n" in address:
         raise PipelineError(f"{path}: {key} = '{name}': holds no address: {remedy}")
     return address
+
+
+def taken_as_it_is(address: str) -> str:
+    """An address out of a file of its own, in which ``${NAME}`` is no variable but part of a password, for :func:`filled`."""
+    return address.replace("${", "%24{")
 
 
 def filled(text: str, key: str, remedy: str = "set it") -> str:

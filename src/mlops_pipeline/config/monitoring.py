@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self, get_origin
 from pydantic import AwareDatetime, Field, model_validator
 
 from mlops_pipeline import plugins
-from mlops_pipeline.config.addresses import address_beside, check_one_address, filled, is_postgresql
+from mlops_pipeline.config.addresses import address_beside, check_one_address, filled, is_postgresql, taken_as_it_is
 from mlops_pipeline.config.dataset import Share
 from mlops_pipeline.config.pipeline import PastSpan, Then, part_schema
 from mlops_pipeline.config.tree import Frozen, Name, read_yaml, shown, text_beside, tree_of
@@ -211,7 +211,7 @@ def load_monitoring(path: Path | None) -> Monitoring:
         return Monitoring()
     settings = tree_of(Monitoring, read_yaml(path, "start from configs/monitoring_config.yaml"), str(path))
     if settings.state.uri_file is not None:
-        uri = address_beside(path, "state.uri_file", settings.state.uri_file, is_postgresql, "postgresql://…")
+        uri = taken_as_it_is(address_beside(path, "state.uri_file", settings.state.uri_file, is_postgresql, "postgresql://…"))
         settings = settings.model_copy(update={"state": settings.state.model_copy(update={"uri": uri, "uri_file": None})})
     return settings
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from mlops_pipeline import plugins
-from mlops_pipeline.config.addresses import address_beside, check_one_address, is_postgresql
+from mlops_pipeline.config.addresses import address_beside, check_one_address, is_or_holds_postgresql, is_postgresql, taken_as_it_is
 from mlops_pipeline.config.keys import DIGEST, KEYS_REMEDY, Key, ambiguous, check_models, keys_in
 from mlops_pipeline.config.pipeline import PIPELINE_KEYS, PastSpan, part_schema, project_of
 from mlops_pipeline.config.tree import Frozen, Name, read_yaml, shown, text_beside, tree_of
@@ -126,7 +126,7 @@ class Record(Frozen):
     def _known_store(self) -> Self:
         if self.uri is not None and self.uri_file is not None:
             raise ValueError("give either record.uri or record.uri_file")
-        if self.uri is not None and scheme_of(self.uri) is None:
+        if self.uri is not None and scheme_of(self.uri) is None and not is_or_holds_postgresql(self.uri):
             raise ValueError("record.uri must be an address such as postgresql://…: leave it out to write SQLite files")
         return self
 
@@ -465,6 +465,8 @@ def _with_secrets(settings: Serving, path: Path) -> Serving:
         if name is None:
             continue
         address = address_beside(path, f"{section}.{filed}", name, is_address, example)
+        if section != "features":  # in whose file variables were always read
+            address = taken_as_it_is(address)
         settings = settings.model_copy(update={section: own.model_copy(update={key: address, filed: None})})
     return settings
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from mlops_pipeline import database
-from mlops_pipeline.config.addresses import filled
+from mlops_pipeline.config.addresses import resolved
 from mlops_pipeline.database import Database
 
 VERSION = 3
@@ -53,4 +53,4 @@ CREATE TABLE IF NOT EXISTS mlops_monitor_shown (name TEXT PRIMARY KEY, made {rea
 
 def opened(file: Path, uri: str | None) -> Database:
     """The watch's database in a file, made if it is missing, or at PostgreSQL's address. Raises :class:`PipelineError`."""
-    return database.opened(file, filled(uri or "", "state.uri") or None, database.Tables(TABLES, VERSION, "a watch", "state"))
+    return database.opened(file, resolved(uri, "state.uri") if uri else None, database.Tables(TABLES, VERSION, "a watch", "state"))

@@ -122,7 +122,8 @@ class Cache:
         kept: dict[str, str] = {}
         with self._asking():
             for added in self._added:
-                if read.isdisjoint(Path(out.fs_path) for out in added.outs) or not added.status():
+                # A file that is as recorded and that no cache holds, as in CI, has not changed: of it nothing is to be committed.
+                if not any(out.workspace_status() for out in added.outs if Path(out.fs_path) in read):
                     continue
                 problem = ""
                 try:
@@ -130,8 +131,8 @@ class Cache:
                     added.commit()
                     with replacing(Path(added.path)) as temporary:
                         dump_yaml(str(temporary), to_single_stage_file(added))
-                except OSError as error:
-                    problem = one_line(error.strerror or error)
+                except (OSError, self._error) as error:  # DVC's own: another file of the same entry is not here
+                    problem = one_line(getattr(error, "strerror", None) or error)
                 kept[self._layout.relative(Path(added.path))] = problem
         return kept
 

@@ -50,6 +50,7 @@ CREATE TABLE IF NOT EXISTS mlops_release_unable (release BIGINT NOT NULL, worker
 CREATE TABLE IF NOT EXISTS mlops_release_told (number BIGINT NOT NULL);
 CREATE TABLE IF NOT EXISTS mlops_release_owner (model TEXT NOT NULL);
 """
+_OWNER = "SELECT model FROM mlops_release_owner"
 
 
 class Release(msgspec.Struct, frozen=True, gc=False):
@@ -120,6 +121,10 @@ class Started(msgspec.Struct, frozen=True):
     unit: str
 
 
+class Anothers(PipelineError):
+    """The table holds another pipeline's releases, and will until a person mends that."""
+
+
 class Table:
     """Releases in one place. Its methods may be called from several threads; each raises :class:`PipelineError` if it is away.
 
@@ -142,15 +147,18 @@ class Table:
 
     def _refuse_anothers(self, of: str) -> None:
         """Names in addresses and versions' numbers of two pipelines are alike: one would answer by the other's release."""
-        with self._writing():
-            found = self._ask("SELECT model FROM mlops_release_owner")
-            if not found:
-                add_row(self._ask, "mlops_release_owner", model=of)
-            elif found[0][0] != of:
-                raise PipelineError(
-                    f"{self.place}: holds the releases of the registered model '{found[0][0]}', and this is '{of}': give each a "
-                    "database of its own under release.uri (or, if it was renamed, write so into mlops_release_owner)"
-                )
+        found = self._ask(_OWNER)
+        if not found:  # only now are others kept from writing: every worker asks this whenever it connects
+            with self._writing():
+                found = self._ask(_OWNER)
+                if not found:
+                    add_row(self._ask, "mlops_release_owner", model=of)
+                    return
+        if found[0][0] != of:
+            raise Anothers(
+                f"{self.place}: holds the releases of the registered model '{found[0][0]}', and this is '{of}': give each a "
+                "database of its own under release.uri (or, if it was renamed, write so into mlops_release_owner)"
+            )
 
     def changed(self) -> bool:
         """Whether another has written since this was last asked; true the first time. A few microseconds with SQLite."""

@@ -10,7 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mlops_pipeline.config.addresses import filled, is_postgresql
+from mlops_pipeline.config.addresses import is_postgresql, resolved
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import ChampionChanged, Event, Listener, VersionDecided, Warned, kept_for, told
 from mlops_pipeline.registry.versions import CHAMPION
@@ -55,7 +55,7 @@ def _places(settings: Settings, layout: Layout, problems: list[str]) -> set[str]
     for path in set(_servers(layout.config, problems)) or {layout.config.resolve()}:
         try:
             serving = load_serving(path, running=True)
-            table = filled(serving.release.uri or "", "release.uri")
+            table = resolved(serving.release.uri, "release.uri") if serving.release.uri else ""
         except PipelineError as error:
             problems.append(str(error))
             continue

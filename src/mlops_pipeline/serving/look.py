@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
 from mlops_pipeline.errors import PipelineError, without_secrets
-from mlops_pipeline.release.table import Release, Table, open_table
+from mlops_pipeline.release.table import Anothers, Release, Table, open_table
 
 log = logging.getLogger("mlops.serving")
+
+REFUSED_S = 30.0
+"""So long a table is left alone that is another pipeline's: to connect again and again would keep those waiting whose it is."""
 
 
 class Look:
@@ -24,6 +28,7 @@ class Look:
         self._words: deque[Callable[[Table], None]] = deque()
         self._awake, self._stopped = threading.Event(), False
         self._enabled = self._is_away = self._anew = False
+        self._not_before = 0.0
         self._thread = threading.Thread(target=self._run, name="releases", daemon=True)
 
     def first(self) -> dict[str, Release]:
@@ -67,6 +72,8 @@ class Look:
         """What the table says, if it has changed since this was last asked."""
         try:
             if self._table is None:
+                if time.monotonic() < self._not_before:
+                    return None
                 if "://" not in self._where and not Path(self._where).is_file():
                     return None
                 self._table = open_table(self._where, self._of)
@@ -89,6 +96,8 @@ class Look:
         if table is not None:
             with suppress(Exception):  # it is being left
                 table.close()
+        if isinstance(error, Anothers):
+            self._not_before = time.monotonic() + REFUSED_S
         if not self._is_away:
             self._is_away = True
             said = str(error) if isinstance(error, PipelineError) else f"{type(error).__name__}: {error}"
