@@ -93,7 +93,7 @@ def test_a_project_that_was_moved_goes_on_where_it_is_with_a_thousand_versions(r
     moved = Project(tmp_path / NAMES[1], tmp_path / NAMES[1] / "pipeline.yaml")
     add_versions(moved, 1200)
     assert moved.run().stdout.count("up to date") == 6
-    assert len(re.findall(r"│ \d+ ", moved.mlops("models", "list", "--config", str(moved.config)).stdout)) == 1201
+    assert len(re.findall(r"(?m)^│ \d+ ", moved.mlops("models", "list", "--config", str(moved.config)).stdout)) == 1201
     shutil.rmtree(moved.folder / "models/versions")
     assert champion(moved) == "1"
     moved.mlops("models", "promote", "1100", "--config", str(moved.config))
