@@ -183,11 +183,17 @@ def entry(mean: float, *offsets: float) -> Entry:
 
 
 def test_the_simplest_within_one_standard_error_of_the_best_is_chosen() -> None:
-    close, best = entry(0.80, 0.02, -0.02, 0.0), entry(0.81, -0.02, 0.02, 0.0)
+    close, best = entry(0.808, 0.02, -0.02, 0.0), entry(0.81, -0.02, 0.02, 0.0)
     assert chosen_of([close, best], 1.0, 1) is close
     behind = entry(0.80, -0.02, 0.02, 0.0)  # by the same on every fold
     assert chosen_of([behind, best], 1.0, 1) is best
     assert chosen_of([best, behind], -1.0, 1) is behind
+
+
+@pytest.mark.parametrize(("sign", "simple", "best"), [(1.0, 0.80, 0.81), (-1.0, 11.3, 10.9)])
+def test_what_three_folds_hardly_tell_costs_no_more_than_next_to_nothing(sign: float, simple: float, best: float) -> None:
+    entries = [entry(simple, 0.6, -0.6, 0.0), entry(best, -0.6, 0.6, 0.0)]
+    assert chosen_of(entries, sign, 1) is entries[1]
 
 
 def test_a_network_that_folds_do_not_tell_from_boosting_does_not_take_its_place() -> None:
