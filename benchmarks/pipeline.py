@@ -85,7 +85,7 @@ def main() -> None:
         told("dvc repro, nothing changed", repro)
         print(f"{'ratio of the two':46} {median(idle) / median(repro):8.2f}     at most 1")
         told("mlops status", [seconds([*command, "status"], folder, **here) for _ in range(asked.runs)], "at most 1.2")
-        told("mlops --help", [seconds([*command, "--help"], folder, **here) for _ in range(asked.runs)], "at most 0.3")
+        told("mlops --help", [seconds([*command, "--help"], folder, **here) for _ in range(asked.runs)], "at most 0.15")
         if not asked.no_peer:
             peer = [seconds([sys.executable, str(REPOSITORY / "benchmarks/plain_script.py")], Path(temporary)) for _ in range(asked.runs)]
             told("plain Prefect and MLflow script, whole", peer)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from typer.core import TyperGroup
 
 from mlops_pipeline import environment, terminal
 from mlops_pipeline.errors import PipelineError
@@ -28,34 +29,48 @@ if TYPE_CHECKING:
     from mlops_pipeline.registry.champion import RegistryWriter
     from mlops_pipeline.registry.reader import RegisteredModel
 
+
+class Group(TyperGroup):
+    """Commands, each with the first sentence of its help, whole."""
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the list of commands; typer's own cuts each to one line."""
+        shown = [(name, self.commands[name]) for name in self.list_commands(ctx) if not self.commands[name].hidden]
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, command.get_short_help_str(limit=1000)) for name, command in shown])
+
+
 app = typer.Typer(
+    cls=Group,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # boxes around help and errors cost half of the time of `mlops --help`
+    context_settings={"max_content_width": 120},
     help="From a table of data to a served model, and back round.",
 )
-models = typer.Typer(no_args_is_help=True, help="Versions in the registry, and which one is champion.")
+models = typer.Typer(cls=Group, no_args_is_help=True, help="Versions in the registry, and which one is champion.")
 app.add_typer(models, name="models")
 
-records = typer.Typer(no_args_is_help=True, help="What the server predicted, read back as a table.")
+records = typer.Typer(cls=Group, no_args_is_help=True, help="What the server predicted, read back as a table.")
 app.add_typer(records, name="records")
 
-monitor = typer.Typer(no_args_is_help=True, help="What rows seen now are beside those the model was made from.")
+monitor = typer.Typer(cls=Group, no_args_is_help=True, help="What rows seen now are beside those the model was made from.")
 app.add_typer(monitor, name="monitor")
 
-labels = typer.Typer(no_args_is_help=True, help="What came of the predictions, as it becomes known.")
+labels = typer.Typer(cls=Group, no_args_is_help=True, help="What came of the predictions, as it becomes known.")
 app.add_typer(labels, name="labels")
 
-demo = typer.Typer(no_args_is_help=True, help="Stories that are told by running them.")
+demo = typer.Typer(cls=Group, no_args_is_help=True, help="Stories that are told by running them.")
 app.add_typer(demo, name="demo")
 
-experiments = typer.Typer(no_args_is_help=True, help="Online tests: how long one has to run, and what it says so far.")
+experiments = typer.Typer(cls=Group, no_args_is_help=True, help="Online tests: how long one has to run, and what it says so far.")
 app.add_typer(experiments, name="experiment")
 
-release = typer.Typer(no_args_is_help=True, help="A challenger on its way to all traffic, or back.")
+release = typer.Typer(cls=Group, no_args_is_help=True, help="A challenger on its way to all traffic, or back.")
 app.add_typer(release, name="release")
 
-features = typer.Typer(no_args_is_help=True, help="What columns that need other rows are made of.")
+features = typer.Typer(cls=Group, no_args_is_help=True, help="What columns that need other rows are made of.")
 app.add_typer(features, name="features")
 
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="the pipeline's settings; default: this project's")]

@@ -52,6 +52,18 @@ def test_no_command_ends_in_a_traceback_on_an_ascii_terminal(case: str, words: l
     assert done.stdout + done.stderr
 
 
+@pytest.mark.parametrize(("words", "code"), [(["--help"], 0), (["models", "--help"], 0), (["run", "--lala"], 2), (["models", "lst"], 2)])
+def test_help_and_a_slip_are_answered_at_once_and_whole(words: list[str], code: int) -> None:
+    asked = "import sys\nfrom mlops_pipeline.cli import main\ntry: main(sys.argv[1:])\nfinally: print('rich' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", asked, *words], env=process_environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    *said, loaded = done.stdout.splitlines()
+    assert loaded == "False"  # it takes as long as all the rest
+    assert "..." not in " ".join(said).replace("[ARGS]...", "")  # no sentence is cut
+    if code:
+        assert done.stderr.splitlines()[-1].startswith("Error: No such ")
+
+
 def test_what_users_write_is_no_markup_on_our_console() -> None:
     file = io.StringIO()
     console = terminal.opened(file, width=60)
