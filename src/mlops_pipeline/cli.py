@@ -236,7 +236,9 @@ def stage(
 @app.command()
 def render(
     config: Config = None,
-    target: Annotated[str | None, typer.Option(help="dvc, argo, metadata, airflow, kubeflow or kubernetes; default: what the project keeps")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="dvc, argo, metadata, airflow, kubeflow or kubernetes; default: what the project keeps")
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="file to write, for argo the folder; default: standard output, or its place")] = None,
     check: Annotated[bool, typer.Option("--check", help="write nothing; fail if a file is not current")] = False,
 ) -> None:
@@ -311,7 +313,7 @@ def serve(
 def deploy(
     manifests: Annotated[
         Path | None,
-        typer.Option(help="Kubernetes objects, one of them the Deployment; default: k8s/model-deployment.yaml, else as `mlops render` gives"),
+        typer.Option(help="Kubernetes objects, one of them the Deployment; default: k8s/model-deployment.yaml, or as we render it"),
     ] = None,
     image: Annotated[str | None, typer.Option(help="image of the serving container, instead of the file's")] = None,
     context: Annotated[str | None, typer.Option(help="kubeconfig context; default: the current one, or the pod's own cluster")] = None,

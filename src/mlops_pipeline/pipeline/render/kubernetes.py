@@ -1,4 +1,4 @@
-"""The model server on Kubernetes, for this pipeline's registered model: what `mlops deploy` applies where a project keeps no file of its own.
+"""The model server on Kubernetes, for this pipeline's model: what `mlops deploy` applies where a project keeps no file of its own.
 
 The template is this repository's ``k8s/overlays/local`` as kustomize renders it.
 """
@@ -33,6 +33,7 @@ _HEAD = """\
 # Rendered by `mlops render --target kubernetes`. `mlops deploy` applies it as it is; to change it, write it into the project
 # (--output {file}) and edit it there. It needs:
 #   the image, where the cluster finds it (`mlops deploy --image …` names another);
-#   a Secret: `mlops key`, a file api_keys with a line `client: sha256:…`, `kubectl create secret generic mlops-api-keys --from-file=api_keys`;
+#   a Secret: `mlops key`, a file api_keys with a line `client: sha256:…`, and
+#   `kubectl create secret generic mlops-api-keys --from-file=api_keys`;
 #   an MLflow server at http://mlflow:5000, from pods labelled app.kubernetes.io/name: mlflow.
 """
