@@ -104,6 +104,8 @@ def main(arguments: list[str] | None = None) -> None:
         said = told(error)  # before OSError, which what MLflow asks servers with raises too
         if said is None and isinstance(error, OSError):
             said = f"{error.filename or 'the system'}: {error.strerror or error}: check that it exists and may be written"
+        if said is None and isinstance(error, UnicodeEncodeError):
+            said = _not_in_utf_8(sys.argv[1:] if arguments is None else arguments)
         if said is None:
             raise
         _end_with(said)
@@ -113,6 +115,12 @@ def main(arguments: list[str] | None = None) -> None:
     finally:
         # Else the interpreter looks through all of them once more before it ends, for up to a second.
         gc.freeze()
+
+
+def _not_in_utf_8(words: list[str]) -> str | None:
+    """What is told of the first word typed in another encoding, which may be a file's name and nothing else; None without one."""
+    word = next((word for word in words if word.encode("utf-8", "replace").decode() != word), None)
+    return None if word is None else f"{word!r}: holds a byte that is no UTF-8: write it in UTF-8"
 
 
 def _end_with(error: str) -> NoReturn:

@@ -209,7 +209,6 @@ def test_a_database_where_nothing_was_recorded_says_so(address: str) -> None:
         read(address)
 
 
-
 def test_a_reader_who_may_read_the_predictions_alone_is_told_what_else_to_be_granted(server: Any, address: str) -> None:
     """As where a server of this release has made a table more beside those that somebody was let read."""
     role = f"reader_of_{database_of(address)}"

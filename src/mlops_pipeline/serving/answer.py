@@ -344,12 +344,13 @@ class Service:
         if served.computing is not None and served.computing.why_not:
             log.warning("takes finished features only", extra={"model": loaded.name, "detail": served.computing.why_not})
 
-    def drop(self, name: str) -> None:
+    def drop(self, name: str, reason: str, detail: str) -> None:
         """Let a model answer no more, from the next request on; on the loop's own thread."""
         served = self.models.pop(name, None)
         if served is not None:
             self._dropped[name] = served.version
-            self.metrics.dropped(name)
+            self.metrics.dropped(name, reason)
+            log.warning("answers no more", extra={"model": name, "reason": reason, "detail": detail})
 
     def limited(self, served: Served) -> Served:
         """A version under the limits of now."""

@@ -148,8 +148,9 @@ class Metrics:
         self._loads.labels(model).inc()
         self._version.labels(model).set(int(version) if version.isdigit() else 0)
 
-    def dropped(self, model: str) -> None:
+    def dropped(self, model: str, reason: str) -> None:
         self._version.labels(model).set(float("nan"))
+        self.load_failed(model, reason)
 
     def load_failed(self, model: str, reason: str) -> None:
         self._load_failures.labels(model, reason).inc()

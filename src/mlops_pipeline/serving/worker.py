@@ -164,10 +164,8 @@ def _models(settings: Serving, config: Path, place: Place, number: int, service:
 
     def on_dropped(name: str, reason: str, detail: str) -> None:
         refused_told(name, reason, detail)
-        service.metrics.load_failed(name, reason)
         if loop is not None:
-            loop.call_soon_threadsafe(service.drop, name)
-        log.warning("answers no more", extra={"model": name, "reason": reason, "detail": detail})
+            loop.call_soon_threadsafe(service.drop, name, reason, detail)
 
     source = ModelSource(place.registry, place.model, place.versions, place.cache, server=place.artifacts)
     options = Options(
