@@ -300,7 +300,8 @@ def test_the_manifests_of_this_repository_deploy(desk: Desk, api: Api) -> None:
 
 
 def test_a_project_without_manifests_deploys_its_model_with_the_defaults_of_this_repository(desk: Desk, api: Api) -> None:
-    (desk.folder / "configs").mkdir()
+    for name in (".dvc", "configs"):
+        (desk.folder / name).mkdir()
     (desk.folder / "configs/training_config.yaml").write_text(yaml.safe_dump({**SMALL_SETTINGS, "name": "shop"}))
     api.write("v1/secrets", "mlops-api-keys", {"apiVersion": "v1", "kind": "Secret", "data": {}}, namespace="serving")
     said = desk.deploy("--dry-run", "--image", "registry.example/shop:7", manifests="")
