@@ -95,8 +95,9 @@ def manifests_here(config: Path | None, say: Say) -> tuple[Path, str | None]:
     from mlops_pipeline.layout import find_project, layout_of
     from mlops_pipeline.pipeline.render import rendered
     from mlops_pipeline.pipeline.render.kubernetes import FILE
+    from mlops_pipeline.pipeline.render.terms import TRACKING_URI
 
-    file = Path(os.path.relpath(project_here() / FILE))
+    file = FILE if FILE.exists() else Path(os.path.relpath(project_here() / FILE))
     if file.exists() and config is None:
         return file, None
     path = config or pipeline_here()
@@ -108,7 +109,7 @@ def manifests_here(config: Path | None, say: Say) -> tuple[Path, str | None]:
     why = "is not there" if not file.exists() else "is left aside"
     say(
         f"{file} {why}: deploying what `mlops render --target kubernetes{option}` gives for the model {model} "
-        f"(--output {file} writes it, to be changed)"
+        f"and the registry {TRACKING_URI} (--output {file} writes it, to be changed)"
     )
     return file, made.text
 
