@@ -119,6 +119,8 @@ def main(arguments: list[str] | None = None) -> None:
         said = told(error)  # before OSError, which what MLflow asks servers with raises too
         if said is None and isinstance(error, OSError):
             said = f"{error.filename or 'the system'}: {error.strerror or error}: check that it exists and may be written"
+        if said is None and isinstance(error, UnicodeEncodeError):
+            said = _not_in_utf_8(sys.argv[1:] if arguments is None else arguments)
         if said is None:
             raise
         _end_with(said)
@@ -128,6 +130,12 @@ def main(arguments: list[str] | None = None) -> None:
     finally:
         # Else the interpreter looks through all of them once more before it ends, for up to a second.
         gc.freeze()
+
+
+def _not_in_utf_8(words: list[str]) -> str | None:
+    """What is told of the first word typed in another encoding, which may be a file's name and nothing else; None without one."""
+    word = next((word for word in words if word.encode("utf-8", "replace").decode() != word), None)
+    return None if word is None else f"{word!r}: holds a byte that is no UTF-8: write it in UTF-8"
 
 
 def _end_with(error: str) -> NoReturn:
@@ -251,11 +259,13 @@ def stage(
 @app.command()
 def render(
     config: Config = None,
-    target: Annotated[str | None, typer.Option(help="dvc, argo, metadata, airflow or kubeflow; default: what the project keeps")] = None,
+    target: Annotated[
+        str | None, typer.Option(help="dvc, argo, metadata, airflow, kubeflow or kubernetes; default: what the project keeps")
+    ] = None,
     output: Annotated[Path | None, typer.Option(help="file to write, for argo the folder; default: standard output, or its place")] = None,
     check: Annotated[bool, typer.Option("--check", help="write nothing; fail if a file is not current")] = False,
 ) -> None:
-    """Write the files of other programs (dvc.yaml, Argo, Airflow, Kubeflow) and metadata.json from the one definition."""
+    """Write the files of other programs (dvc.yaml, Argo, Airflow, Kubeflow, Kubernetes) and metadata.json from the one definition."""
     from mlops_pipeline.pipeline.render import rendered, with_as_of
 
     settings, layout, console = _opened(config)
@@ -324,24 +334,29 @@ def serve(
 
 @app.command()
 def deploy(
-    manifests: Annotated[Path, typer.Option(help="Kubernetes objects, one of them the Deployment")] = Path("k8s/model-deployment.yaml"),
+    manifests: Annotated[
+        Path | None,
+        typer.Option(help="Kubernetes objects, one of them the Deployment; default: k8s/model-deployment.yaml, or as we render it"),
+    ] = None,
     image: Annotated[str | None, typer.Option(help="image of the serving container, instead of the file's")] = None,
     context: Annotated[str | None, typer.Option(help="kubeconfig context; default: the current one, or the pod's own cluster")] = None,
     namespace: Annotated[str | None, typer.Option(help="default: the context's")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="change nothing; the cluster says what would change")] = False,
     timeout: Annotated[float, typer.Option(min=1, help="seconds to wait for the rollout, and again for the way back")] = 600,
     force_conflicts: Annotated[bool, typer.Option("--force-conflicts", help="take over fields that others manage")] = False,
+    config: Config = None,
 ) -> None:
     """Apply the manifests to a Kubernetes cluster, wait for the rollout, and go back to the version before if it fails."""
     from mlops_pipeline.pages import visible
     from mlops_pipeline.rollout.cluster import connect
-    from mlops_pipeline.rollout.deploy import Order, read_order
+    from mlops_pipeline.rollout.deploy import Order, manifests_here, read_order
     from mlops_pipeline.rollout.deploy import deploy as roll_out
 
     def say(text: str) -> None:
         print(visible(text), flush=True)
 
-    order = Order(manifests, image, dry_run, force_conflicts, timeout)
+    place, text = (manifests, None) if manifests is not None else manifests_here(config, say)
+    order = Order(place, image, dry_run, force_conflicts, timeout, text)
     objects = read_order(order)
     sys.exit(roll_out(connect(context, namespace, say), order, objects, namespace_is_given=namespace is not None, say=say))
 

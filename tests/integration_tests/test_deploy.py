@@ -26,7 +26,7 @@ import yaml
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.rollout.cluster import Backoff, Clock, connect
 from mlops_pipeline.rollout.deploy import Order, deploy, read_order
-from tests.conftest import BIN, REPOSITORY, lacking, process_environment, unused_port, wait_for
+from tests.conftest import BIN, REPOSITORY, SMALL_SETTINGS, lacking, process_environment, unused_port, wait_for
 from tests.forked import Begun, Forking
 from tests.integration_tests.conftest import started, stop
 
@@ -115,9 +115,9 @@ class Desk:
         self.file.write_text(self.file.read_text().replace(old, new))
 
     @contextmanager
-    def deploying(self, *options: str, **environ: str) -> Iterator[Deploying]:
+    def deploying(self, *options: str, manifests: str = "manifests.yaml", **environ: str) -> Iterator[Deploying]:
         """At work in a process of its own, forked where its libraries are imported: they are most of what a deployment costs."""
-        environ, log, words = self.given(options, environ)
+        environ, log, words = self.given(options, environ, manifests)
         process = forking().begin(self.folder, log, module="mlops_pipeline", arguments=words[1:], environ=process_environment(**environ))
         try:
             yield Deploying(process, log)
@@ -138,14 +138,17 @@ class Desk:
         with started(*words, cwd=self.folder, log=log, **environ) as process:
             yield Deploying(process, log)
 
-    def given(self, options: tuple[str, ...], environ: dict[str, str]) -> tuple[dict[str, str], Path, tuple[str, ...]]:
+    def given(
+        self, options: tuple[str, ...], environ: dict[str, str], manifests: str = "manifests.yaml"
+    ) -> tuple[dict[str, str], Path, tuple[str, ...]]:
         """Its environment, where it says what it does, and what is typed."""
         environ = {"KUBECONFIG": str(self.folder / "kubeconfig"), "HOME": str(self.folder), **environ}
-        return environ, self.folder / "deploy.log", ("mlops", "deploy", "--manifests", "manifests.yaml", *options)
+        named = ("--manifests", manifests) if manifests else ()
+        return environ, self.folder / "deploy.log", ("mlops", "deploy", *named, *options)
 
-    def deploy(self, *options: str, code: int = 0, **environ: str) -> str:
+    def deploy(self, *options: str, code: int = 0, manifests: str = "manifests.yaml", **environ: str) -> str:
         """Run it to its end."""
-        with self.deploying(*options, **environ) as at_work:
+        with self.deploying(*options, manifests=manifests, **environ) as at_work:
             return at_work.ends(code)
 
     def refused(self, *options: str, **environ: str) -> str:
@@ -294,6 +297,27 @@ def test_the_manifests_of_this_repository_deploy(desk: Desk, api: Api) -> None:
         api.write(DEPLOYMENTS, name, {"status": {"observedGeneration": 1, **counts}}, namespace=namespace)
         said = at_work.ends(0)
     assert f"deployment/{name} serves" in said
+
+
+def test_a_project_without_manifests_deploys_its_model_with_the_defaults_of_this_repository(desk: Desk, api: Api) -> None:
+    for name in (".dvc", "configs"):
+        (desk.folder / name).mkdir()
+    (desk.folder / "configs/training_config.yaml").write_text(yaml.safe_dump({**SMALL_SETTINGS, "name": "shop"}))
+    api.write("v1/secrets", "mlops-api-keys", {"apiVersion": "v1", "kind": "Secret", "data": {}}, namespace="serving")
+    said = desk.deploy("--dry-run", "--image", "registry.example/shop:7", manifests="")
+    assert "k8s/model-deployment.yaml is not there: deploying what `mlops render --target kubernetes` gives for the model shop" in said
+    assert "deployment/model-server: would be created" in said
+    (desk.folder / "k8s").mkdir()
+    (desk.folder / "k8s/model-deployment.yaml").write_text(MANIFESTS)
+    said = desk.deploy("--dry-run", manifests="")
+    assert "deployment/flights: would be created" in said
+    assert "model-server" not in said
+
+
+def test_a_folder_without_manifests_and_without_a_project_says_what_to_name(desk: Desk) -> None:
+    said = desk.deploy(code=2, manifests="").splitlines()
+    (line,) = said
+    assert line == "error: k8s/model-deployment.yaml: is not there, nor a pipeline to render it for: name a manifest file with --manifests"
 
 
 # What it does when the new version does not come up.

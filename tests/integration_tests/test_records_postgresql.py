@@ -209,6 +209,31 @@ def test_a_database_where_nothing_was_recorded_says_so(address: str) -> None:
         read(address)
 
 
+def test_a_reader_who_may_read_the_predictions_alone_is_told_what_else_to_be_granted(server: Any, address: str) -> None:
+    """As where a server of this release has made a table more beside those that somebody was let read."""
+    role = f"reader_of_{database_of(address)}"
+    store = RecordStore("postgresql", address, {}, "one")
+    made = database(store)
+    write(made, [entry("a")])
+    made.close()
+    server.psql(f"create role {role} login;")
+    reader = replace(store, where=address.replace("//postgres:", f"//{role}:"))
+    assert reader.where != address
+    with psycopg.connect(address, autocommit=True) as owner:
+        for given, missing in (
+            ("mlops_predictions", "mlops_layouts, mlops_prediction_runs"),
+            ("mlops_layouts", "mlops_prediction_runs"),
+        ):
+            owner.execute(f"GRANT SELECT ON {given} TO {role}")
+            with pytest.raises(PipelineError) as told:
+                read(reader)
+            assert f"may not read {missing}: have their owner say GRANT SELECT ON {missing} TO that user" in str(told.value)
+            assert "\n" not in str(told.value)
+            assert role not in str(told.value)
+        owner.execute(f"GRANT SELECT ON mlops_prediction_runs TO {role}")
+    assert read(reader)["request_id"].to_list() == ["a"]
+
+
 @on_a_loop
 async def test_the_recorder_says_what_is_wrong_before_the_first_request(server: Any, address: str) -> None:
     elsewhere = address.replace("records", "nowhere")

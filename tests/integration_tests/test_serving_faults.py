@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -159,6 +160,31 @@ def test_two_models_at_once_and_a_name_that_appears_later(twice: Project, tmp_pa
             wait_for(lambda: post(f"{server.url}/models/challenger/predict", body)[0] == 200, 120, "the challenger")
         finally:
             client.delete_registered_model_alias("small", "challenger")
+
+
+def test_a_version_served_by_its_number_stops_when_it_is_rejected_and_the_champion_does_not(twice: Project, tmp_path: Path) -> None:
+    faults.promote(twice, "1")
+    config = ("--config", str(twice.config))
+    with serving(twice, tmp_path / "serve", models={"champion": "champion", "second": "2"}) as server:
+        body, second = {"records": [server.example]}, f"{server.url}/models/second/predict"
+        assert post(second, body)[0] == 200
+        with load(f"{server.url}/predict", body) as others:
+            twice.mlops("models", "reject", "2", "--reason", "too slow", "--by", "anna", *config)
+            try:
+                wait_for(lambda: post(second, body)[0] == 503, 120, "the rejected version to stop")
+                said = post(second, body)[1]["detail"]
+                assert said == "model 'second' answers no more: its version 2 was rejected"
+                assert math.isnan(metric(server.url, "mlops_model_version", model="second"))
+                assert get(f"{server.url}/ready")[0] == 200
+                wait_for(lambda: len(others.answers) > 100, 120, "answers")
+            finally:
+                twice.mlops("models", "approve", "2", "--reason", "fast enough", *config)
+            wait_for(lambda: post(second, body)[0] == 200, 120, "the version that is approved again")
+        assert others.statuses() == {200}
+        assert not others.broken
+        told = server.log.read_text()
+        assert told.count('"answers no more"') == 1
+        assert "was rejected by anna (too slow)" in told
 
 
 def test_steady_load_is_answered_by_every_protocol(twice: Project, tmp_path: Path) -> None:

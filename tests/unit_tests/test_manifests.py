@@ -110,6 +110,8 @@ def test_the_plain_file_is_what_the_local_overlay_gives() -> None:
     assert text == head + rendered_text("overlays/local"), "run `make manifests` and commit k8s/model-deployment.yaml"
     assert "k8s/overlays/local" in head
     assert "make manifests" in head
+    copy = REPOSITORY / "src/mlops_pipeline/pages/model-deployment.yaml"
+    assert copy.read_text() == rendered_text("overlays/local"), "run `make manifests` and commit the package's copy"
 
 
 def test_the_plain_file_holds_all_that_production_needs_and_nothing_that_an_operator_must_know() -> None:

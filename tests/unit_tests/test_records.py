@@ -79,6 +79,18 @@ def written(where: Path | str, entries: Sequence[Entry], worker: int = 0) -> Non
     store.close()
 
 
+def test_a_word_that_is_no_utf_8_is_told_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written(tmp_path / "records", [entry()])
+    config = tmp_path / "serving.yaml"
+    config.write_text("models: {champion: ./model}\nrecord: {folder: records}\n")
+    for words in (["\udcff"], ["--model", "a\udcff"]):
+        with pytest.raises(SystemExit) as ended:
+            main(["records", "show", *words, "--config", str(config)])
+        assert ended.value.code == 2
+        said = capsys.readouterr().err
+        assert said == f"error: {words[-1]!r}: holds a byte that is no UTF-8: write it in UTF-8\n"
+
+
 LONGEST_S = 300
 
 

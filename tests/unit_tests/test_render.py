@@ -17,7 +17,7 @@ import pytest
 import yaml
 from hera.workflows.models import CronWorkflow, WorkflowTemplate
 
-from mlops_pipeline.config.pipeline import load_settings
+from mlops_pipeline.config.pipeline import load_settings, settings_of
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.layout import layout_of
 from mlops_pipeline.pipeline import artifacts, runner
@@ -26,7 +26,7 @@ from mlops_pipeline.pipeline.artifacts import is_folder, needs, outputs_of, run_
 from mlops_pipeline.pipeline.definition import STAGES, Stage, stage_named
 from mlops_pipeline.pipeline.render import rendered
 from tests.conftest import REPOSITORY, Project
-from tests.unit_tests.workshop import assert_one_line, layout_in, quiet, settings_with
+from tests.unit_tests.workshop import assert_one_line, content_with, layout_in, quiet, settings_with
 
 FOLDER = REPOSITORY / "cicd/argo_workflows"
 CONFIG = REPOSITORY / "configs/training_config.yaml"
@@ -53,6 +53,32 @@ def maker_of(name: str) -> str:
 
 def paths(artifacts: list[dict[str, Any]]) -> dict[str, str]:
     return {each["name"]: each["path"] for each in artifacts}
+
+
+# Kubernetes
+
+
+def test_the_model_server_on_kubernetes_serves_this_pipelines_model_with_the_defaults_of_this_repository(tmp_path: Path) -> None:
+    def given(**changes: Any) -> list[dict[str, Any]]:
+        settings = settings_of({**content_with(), **changes}, "pipeline.yaml")
+        (file,) = rendered(settings, layout_in(tmp_path, settings), "kubernetes")
+        return list(yaml.safe_load_all(file.text))
+
+    def served(objects: list[dict[str, Any]]) -> tuple[str, str]:
+        (settings,) = (each for each in objects if each["kind"] == "ConfigMap")
+        (deployment,) = (each for each in objects if each["kind"] == "Deployment")
+        (volume,) = (each for each in deployment["spec"]["template"]["spec"]["volumes"] if "configMap" in each)
+        assert volume["configMap"]["name"] == settings["metadata"]["name"]
+        return yaml.safe_load(settings["data"]["serving_config.yaml"])["registry"]["model"], settings["metadata"]["name"]
+
+    ours = list(yaml.safe_load_all((REPOSITORY / "k8s/model-deployment.yaml").read_text()))
+    assert given(name="flights") == ours
+    named = given(name="shop")
+    assert served(named)[0] == "shop"
+    assert served(given(name="shop", registry={"model": "no"}))[0] == "no", "which YAML reads as a word for false"
+    names = {served(each)[1] for each in (ours, named, given(name="stall"))}
+    assert len(names) == 3, "another model rolls the pods"
+    assert [each["kind"] for each in named] == [each["kind"] for each in ours]
 
 
 # Argo
@@ -368,8 +394,8 @@ def test_a_stage_that_dvc_starts_beside_a_run_is_refused(project: Project) -> No
 @pytest.mark.parametrize(
     ("target", "output", "words"),
     [
-        ("jenkins", None, ["--target jenkins: use one of dvc, metadata, argo, airflow, kubeflow"]),
-        (None, "x.py", ["--output x.py: name a --target too: argo, airflow, kubeflow"]),
+        ("jenkins", None, ["--target jenkins: use one of dvc, metadata, argo, airflow, kubeflow, kubernetes"]),
+        (None, "x.py", ["--output x.py: name a --target too: argo, airflow, kubeflow, kubernetes"]),
         ("dvc", "x.yaml", ["--output x.yaml: dvc.yaml has its place already"]),
     ],
 )

@@ -147,12 +147,20 @@ class Watched:
             Options(),
             on_loaded=self.served.__setitem__,
             on_failed=lambda *failure: self.failures.append(Failure(*failure)),
+            on_dropped=self.drop,
             pause=self.steps,
         )
         first, self.at_first = self.watch.first_load()
         self.served.update(first)
         self.watch.start()
         self.steps.until_asked()
+
+    def drop(self, name: str, reason: str, detail: str) -> None:
+        del self.served[name]
+        self.failures.append(Failure(name, reason, detail))
+
+    def versions(self) -> dict[str, str]:
+        return {name: loaded.version for name, loaded in self.served.items()}
 
     def version(self, name: str = "main") -> str:
         return self.served[name].version
@@ -476,6 +484,53 @@ def test_an_alias_set_by_hand_is_not_followed_to_a_version_that_did_not_pass_unt
     assert one.version() == fresh.version() == "2"
     store.say(2, "rejected")
     assert watched(store.source(), other="2").served == {}
+
+
+def test_a_version_that_somebody_rejects_answers_no_more_and_again_when_it_is_approved(
+    store: Store, watched: Callable[..., Watched]
+) -> None:
+    store.point("challenger", 2)
+    one = watched(store.source(), main="champion", other="2", beside="challenger")
+    assert one.versions() == {"main": "1", "other": "2", "beside": "2"}
+    champion = one.served["main"]
+    store.say(2, "rejected")
+    one.steps.step(3)
+    assert (one.versions(), one.served["main"]) == ({"main": "1"}, champion)
+    assert {(failure.name, failure.reason) for failure in one.failures} == {("other", "gate"), ("beside", "gate")}
+    assert len(one.failures) == 2
+    assert "version 2 was rejected by anna (because)" in one.failures[0].detail
+    assert "`mlops models approve 2 --reason REASON`" in one.failures[0].detail
+    away = store.database.rename(store.folder / "away.db")
+    one.steps.step(2)
+    assert one.versions() == {"main": "1"}, "nor is it taken from the cache while the registry is away"
+    assert watched(store.source(), other="2", beside="challenger").served == {}
+    away.rename(store.database)
+    store.say(2, "approved")
+    one.steps.step(2)
+    assert one.versions() == {"main": "1", "other": "2", "beside": "2"}
+
+
+def test_a_version_that_is_rejected_stops_though_the_alias_that_led_to_it_is_gone(store: Store, watched: Callable[..., Watched]) -> None:
+    store.point("challenger", 2)
+    one = watched(store.source(), main="champion", beside="challenger")
+    store.change("delete from registered_model_aliases where alias = 'challenger'")
+    store.say(2, "rejected")
+    one.steps.step(2)
+    assert (one.versions(), sorted(one.reasons())) == ({"main": "1"}, ["gate", "missing"])
+
+
+def test_who_follows_the_champion_keeps_an_answer_until_another_can_be_served(store: Store, watched: Callable[..., Watched]) -> None:
+    one = watched(store.source())
+    kept = store.files(2).rename(store.folder / "kept")
+    store.point("champion", 2)
+    store.say(1, "rejected")
+    one.steps.step(3)
+    assert one.versions() == {"main": "1"}
+    assert sorted(one.reasons()) == ["gate", "missing"]
+    assert any("version 1 was rejected and answers on" in failure.detail for failure in one.failures)
+    kept.rename(store.files(2))
+    one.steps.step(8)
+    assert one.versions() == {"main": "2"}
 
 
 def test_a_version_made_before_the_digest_covered_every_file_is_served_by_its_old_digest(

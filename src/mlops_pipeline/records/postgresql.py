@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from mlops_pipeline.config.tree import hidden
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.postgresql import KEPT_OPEN, connect, described
 from mlops_pipeline.records.entry import WITHDRAWN
@@ -47,6 +48,13 @@ SELECT %(run)s, %(first)s + place - 1, to_timestamp((value->>0)::float8), value-
        substring(%(blobs)b FROM (value->>8)::integer FOR (value->>9)::integer), %(worker)s
 FROM jsonb_array_elements(%(text)s::jsonb) WITH ORDINALITY AS each (value, place)
 ON CONFLICT DO NOTHING
+"""
+
+READ = ("mlops_predictions", "mlops_layouts", "mlops_prediction_runs")
+"""What a reader needs SELECT on."""
+_UNREADABLE = """
+SELECT name FROM unnest(%s::text[]) AS name
+WHERE to_regclass(name) IS NOT NULL AND NOT has_table_privilege(to_regclass(name), 'SELECT')
 """
 
 # Each run, and its last entry's count, by steps through the primary key.
@@ -224,8 +232,22 @@ def recorded_table(address: str, wanted: Filter) -> Iterator[RecordedTable]:
         with closing(_opened(address)) as connection:
             # One view of the table for the layouts and the rows.
             connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
-            yield RecordedTable(connection, wanted)
+            try:
+                yield RecordedTable(connection, wanted)
+            except psycopg.errors.InsufficientPrivilege as error:
+                raise PipelineError(_lacking(connection, address) or described(address, error)) from error
     except psycopg.errors.UndefinedTable as error:
         raise PipelineError(f"{described(address, error)}: no server has recorded there") from error
     except psycopg.Error as error:
         raise PipelineError(described(address, error)) from error
+
+
+def _lacking(connection: psycopg.Connection[Any], address: str) -> str:
+    """Which right a reader lacks, and what gives it, in one line; empty if it is another than to read one of the tables."""
+    connection.execute("ROLLBACK")
+    found = connection.execute(_UNREADABLE, (list(READ),)).fetchall()
+    if not found:
+        return ""
+    tables = ", ".join(table for (table,) in found)
+    remedy = f"have their owner say GRANT SELECT ON {tables} TO that user"
+    return f"record.uri: {hidden(address)}: its user may not read {tables}: {remedy}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -57,6 +58,8 @@ class Order:
     dry_run: bool = False
     force_conflicts: bool = False
     timeout_s: float = 600
+    text: str | None = None
+    """What the file would say, where it is not there."""
 
 
 @dataclass(frozen=True)
@@ -82,9 +85,38 @@ class _Overtaken(Exception):
     """Somebody else changed the pod template after the apply: the rollout is theirs now."""
 
 
+def manifests_here(config: Path | None, say: Say) -> tuple[Path, str | None]:
+    """The manifest file of this project; where it has none its place, and what it would say for the pipeline's model.
+
+    Raises :class:`PipelineError` where there is neither.
+    """
+    from mlops_pipeline.config.finding import option_for, pipeline_here, project_here
+    from mlops_pipeline.config.pipeline import load_settings
+    from mlops_pipeline.layout import find_project, layout_of
+    from mlops_pipeline.pipeline.render import rendered
+    from mlops_pipeline.pipeline.render.kubernetes import FILE
+    from mlops_pipeline.pipeline.render.terms import TRACKING_URI
+
+    file = FILE if FILE.exists() else Path(os.path.relpath(project_here() / FILE))
+    if file.exists() and config is None:
+        return file, None
+    path = config or pipeline_here()
+    if path is None:
+        raise PipelineError(f"{file}: is not there, nor a pipeline to render it for: name a manifest file with --manifests")
+    settings = load_settings(path)
+    (made,) = rendered(settings, layout_of(settings, path, find_project(path)), "kubernetes")
+    model, option = settings.registry.model or settings.name, option_for(path)
+    why = "is not there" if not file.exists() else "is left aside"
+    say(
+        f"{file} {why}: deploying what `mlops render --target kubernetes{option}` gives for the model {model} "
+        f"and the registry {TRACKING_URI} (--output {file} writes it, to be changed)"
+    )
+    return file, made.text
+
+
 def read_order(order: Order) -> list[Manifest]:
     """The objects of the file, with the image that was asked for."""
-    manifests = read_manifests(order.path)
+    manifests = read_manifests(order.path, order.text)
     deployment = the_deployment(manifests, order.path)
     if order.image is None:
         return manifests

@@ -89,10 +89,13 @@ class SecretReference:
         return f"{kubectl} generic {self.name} " + " ".join(f"--from-file={key}=FILE" for key in self.keys or ("KEY",))
 
 
-def read_manifests(path: Path) -> list[Manifest]:
-    """The objects of a manifest file in the order of applying; raises :class:`PipelineError` in one line."""
+def read_manifests(path: Path, text: str | None = None) -> list[Manifest]:
+    """The objects of a manifest file, or of the text that it would hold, in the order of applying.
+
+    Raises :class:`PipelineError` in one line.
+    """
     try:
-        documents = list(yaml.load_all(path.read_text(encoding="utf-8"), Loader=BoundedLoader))
+        documents = list(yaml.load_all(path.read_text(encoding="utf-8") if text is None else text, Loader=BoundedLoader))
     except OSError as error:
         raise PipelineError(f"{path}: cannot be read ({error.strerror}): name a manifest file with --manifests") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

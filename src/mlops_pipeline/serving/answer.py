@@ -106,6 +106,8 @@ class Service:
     ) -> None:
         self.settings, self.metrics, self.workers = settings, metrics, workers
         self.models: dict[str, Served] = {}
+        self._dropped: dict[str, str] = {}
+        """The version that each model without one answered with until a person rejected it."""
         self.state: FeatureState | None = None
         """What is known of the keys of raw rows; None where there is no such thing."""
         self.draining = False
@@ -139,10 +141,16 @@ class Service:
         """The version of a model that answers now; raises :class:`Refused` if there is none, or not the one that is asked for."""
         served = self.models.get(name)
         if served is None:
-            raise refused(503, "not_ready", f"model '{name}' is not loaded: see /ready", RETRY)
+            see = "" if name in self._dropped else ": see /ready"
+            raise refused(503, "not_ready", f"model '{name}' {self.why_none(name)}{see}", RETRY)
         if version is not None and version != served.version:
             raise refused(404, "not_found", f"model '{name}' is served in version {served.version or '(none)'}, not in {version[:40]}")
         return served
+
+    def why_none(self, name: str) -> str:
+        """Why a model has no version that answers, for everybody."""
+        dropped = self._dropped.get(name)
+        return "is not loaded" if dropped is None else f"answers no more: its version {dropped} was rejected"
 
     async def predict(self, request: Request, served: Served, body: bytes, read: Read | None = None) -> tuple[bytes, Headers]:
         """The answer's body and headers, once the prediction is on record as the settings promise. Raises what went wrong.
@@ -329,11 +337,20 @@ class Service:
         if served.computing is not None and served.computing.needs_frames:
             self._computation.prepare()
         self.models[loaded.name] = served
+        self._dropped.pop(loaded.name, None)
         self.metrics.loaded(loaded.name, loaded.version)
         facts = {"model": loaded.name, "version": loaded.version, "content": loaded.content_sha256[:16], "engine": loaded.engine.name}
         log.info("serves", extra=facts)
         if served.computing is not None and served.computing.why_not:
             log.warning("takes finished features only", extra={"model": loaded.name, "detail": served.computing.why_not})
+
+    def drop(self, name: str, reason: str, detail: str) -> None:
+        """Let a model answer no more, from the next request on; on the loop's own thread."""
+        served = self.models.pop(name, None)
+        if served is not None:
+            self._dropped[name] = served.version
+            self.metrics.dropped(name, reason)
+            log.warning("answers no more", extra={"model": name, "reason": reason, "detail": detail})
 
     def limited(self, served: Served) -> Served:
         """A version under the limits of now."""

@@ -70,7 +70,7 @@ class Metrics:
         self._unseen = counter("unseen_categories", "Values of category columns that training never saw", "model")
         self._warnings = counter("warnings", "Values and columns that were unusual and answered all the same", "model", "reason")
         self._batch_rows = Histogram("mlops_batch_rows", "Rows in one call of the model", ("model",), buckets=ROWS, registry=self._own)
-        self._version = gauge("model_version", "Number of the version served, 0 for a folder", "livemostrecent", "model")
+        self._version = gauge("model_version", "Number of the version served, 0 for a folder, NaN for none", "livemostrecent", "model")
         self._loads = counter("model_loads", "Versions that took traffic", "model")
         self._load_failures = counter("model_load_failures", "Versions that were refused, by reason", "model", "reason")
         self._raw_rows = counter("raw_rows", "Rows whose features were computed", "model")
@@ -147,6 +147,10 @@ class Metrics:
     def loaded(self, model: str, version: str) -> None:
         self._loads.labels(model).inc()
         self._version.labels(model).set(int(version) if version.isdigit() else 0)
+
+    def dropped(self, model: str, reason: str) -> None:
+        self._version.labels(model).set(float("nan"))
+        self.load_failed(model, reason)
 
     def load_failed(self, model: str, reason: str) -> None:
         self._load_failures.labels(model, reason).inc()

@@ -26,8 +26,8 @@ from mlops_pipeline.inference.proof import Expected, Unproven, prove
 from mlops_pipeline.inference.raw import RawInput
 from mlops_pipeline.inference.signature import ANY_LENGTH, Length, Lengths, Signature
 from mlops_pipeline.registry.download import Unfit
-from mlops_pipeline.registry.versions import Found, holds
-from mlops_pipeline.serving.source import ModelSource
+from mlops_pipeline.registry.versions import CHAMPION, Found, holds
+from mlops_pipeline.serving.source import Look, ModelSource
 
 WARM_ROWS = (1, 64)
 WARM_CALLS = 3
@@ -138,8 +138,9 @@ class Watch:
     """Follows the registry: a thread that replaces each model when its reference means another version.
 
     ``models`` gives each name its reference. ``on_loaded`` takes a name and its new model, ``on_failed`` a name, a reason
-    and a detail, once for each distinct failure until the name is well again; both are called in the thread. ``meanwhile`` is called
-    at each look, for what else is watched. ``pause`` waits some seconds and says whether to end.
+    and a detail, once for each distinct failure until the name is well again, and ``on_dropped`` the same of a model that is to answer
+    no more; all are called in the thread. ``meanwhile`` is called at each look, for what else is watched. ``pause`` waits some seconds
+    and says whether to end.
     """
 
     def __init__(
@@ -150,12 +151,14 @@ class Watch:
         *,
         on_loaded: Callable[[str, Loaded], None],
         on_failed: Callable[[str, str, str], None],
+        on_dropped: Callable[[str, str, str], None] = lambda *_: None,
         meanwhile: Callable[[], object] = lambda: None,
         poll_s: float = 5.0,
         pause: Callable[[float], bool] | None = None,
     ) -> None:
         self._source, self._models, self._options = source, dict(models), options
-        self._on_loaded, self._on_failed, self._meanwhile, self._poll_s = on_loaded, on_failed, meanwhile, poll_s
+        self._on_loaded, self._on_failed, self._on_dropped = on_loaded, on_failed, on_dropped
+        self._meanwhile, self._poll_s = meanwhile, poll_s
         self._stopped, self._called = threading.Event(), threading.Event()
         self._pause = pause or self._wait
         self._served: dict[str, Loaded] = {}
@@ -167,7 +170,7 @@ class Watch:
     def first_load(self) -> tuple[dict[str, Loaded], list[Failure]]:
         """Load every model now. One whose version is unfit is served as it last was, from this machine, and still counts as failed."""
         failures: list[Failure] = []
-        self._look(_Listener(lambda _name, _loaded: None, failures.append))
+        self._look(_Listener(lambda _name, _loaded: None, failures.append, failures.append))
         return dict(self._served), failures
 
     def load_version(self, name: str, number: str) -> Loaded:
@@ -208,7 +211,7 @@ class Watch:
             self._thread.join(seconds)
 
     def _watch(self) -> None:
-        to = _Listener(self._on_loaded, lambda failure: self._on_failed(*failure))
+        to = _Listener(self._on_loaded, lambda failure: self._on_failed(*failure), lambda failure: self._on_dropped(*failure))
         seconds = self._poll_s
         while not self._pause(seconds) and not self._stopped.is_set():
             self._waited += seconds
@@ -229,15 +232,44 @@ class Watch:
                 self._tell(to, name, _fault(error))
             return False
         for name, reference in self._models.items():
+            self._note_rejection(name, reference, look, to)
             fault = look.faults.get(reference)
             if fault is not None:
                 self._tell(to, name, fault)
-                if name in self._served:
-                    continue
-            found = look.found.get(reference)
-            if found is not None and self._bring(name, reference, found, to) and fault is None:
+            found = None if fault is not None and name in self._served else look.found.get(reference)
+            is_brought = found is not None and self._bring(name, reference, found, to)
+            if not self._is_turned_down(name, reference, look, to) and is_brought and fault is None:
                 self._told[name].clear()
         return not look.unreachable
+
+    def _note_rejection(self, name: str, reference: str, look: Look, to: _Listener) -> None:
+        """Note that a person has rejected what a reference meant last: else it would be taken again while the registry is away."""
+        last = self._source.remembered(reference) if look.registered and reference != CHAMPION else None
+        rejected = None if last is None else look.rejected(last.number, last.content_sha256)
+        if rejected is not None:
+            try:
+                self._source.remember(reference, rejected)
+            except Unfit as fault:
+                self._tell(to, name, fault)
+
+    def _is_turned_down(self, name: str, reference: str, look: Look, to: _Listener) -> bool:
+        """Whether a person has rejected what is served, which then answers no more.
+
+        But for a champion: who follows its alias is not left without an answer, and is told.
+        """
+        served = self._served.get(name)
+        rejected = None if served is None else look.rejected(served.version, served.content_sha256)
+        if rejected is None:
+            return False
+        if reference == CHAMPION:
+            said = "was rejected and answers on, as the last champion that could be served: promote another version"
+            self._tell(to, name, Unfit("gate", f"version {rejected.number} {said}"))
+            return True
+        del self._served[name]
+        failure = Failure(name, "gate", f"version {rejected.number} {rejected.refused}")
+        self._told[name].add(failure)
+        to.dropped(failure)
+        return True
 
     def _bring(self, name: str, reference: str, found: Found, to: _Listener) -> bool:
         """Serve what a reference means; whether that is what is served now."""
@@ -298,6 +330,7 @@ class Watch:
 class _Listener(NamedTuple):
     loaded: Callable[[str, Loaded], None]
     failed: Callable[[Failure], None]
+    dropped: Callable[[Failure], None]
 
 
 class _Retry(NamedTuple):

@@ -102,7 +102,7 @@ class Operations:
         if service.draining:
             reasons.append("stopping")
         if default not in service.models:
-            reasons.append(f"model '{default}' is not loaded")
+            reasons.append(f"model '{default}' {service.why_none(default)}")
         if recorder is not None and recorder.problem:
             reasons.append("the record of predictions cannot be written: the server's log and /status say why")
         now = time.monotonic()

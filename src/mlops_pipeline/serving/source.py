@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,16 @@ class Look:
     found: dict[str, Found]
     faults: dict[str, Unfit]
     unreachable: bool
+    registered: dict[str, Version] = field(default_factory=dict)
+    """Every version there is, by its number; none where the registry was not asked, or gave no answer."""
+
+    def rejected(self, number: str, content_sha256: str) -> Found | None:
+        """A version as it is now, if a person's last word on this very content is that it is not to be taken."""
+        version = self.registered.get(number)
+        if version is None or version.content_sha256 != content_sha256:
+            return None
+        last = next((each.decision for each in reversed(version.decisions) if each.content_sha256 == content_sha256), "")
+        return _found(version) if last == "rejected" else None
 
 
 @dataclass
@@ -70,7 +80,7 @@ class ModelSource:
                 found[reference] = self._folder_itself(Path(reference).expanduser().absolute())
             except Unfit as fault:
                 faults[reference] = fault
-        unreachable = False
+        unreachable, registered = False, dict[str, Version]()
         if named:
             try:
                 versions = stored_versions(self.registry, self.model)
@@ -82,12 +92,13 @@ class ModelSource:
                         found[reference] = remembered
                     faults[reference] = Unfit("unreachable", str(error))
             else:
+                registered = {str(version.number): version for version in versions}
                 for reference in named:
                     try:
                         found[reference] = self._in_registry(reference, versions)
                     except Unfit as fault:
                         faults[reference] = fault
-        return Look(found, faults, unreachable)
+        return Look(found, faults, unreachable, registered)
 
     def folder(self, found: Found, *, anew: bool = False) -> Path:
         """A complete folder with this content on this machine, fetched if there is none. Raises :class:`Unfit`.
@@ -176,7 +187,7 @@ class ModelSource:
         version = wanted[0]
         if not version.content_sha256:
             raise Unfit("checksum", f"{self.model} version {version.number}: carries no digest: register it with `mlops run`")
-        return Found(str(version.number), version.content_sha256, version.location, dict(version.tags))
+        return _found(version)
 
     def _folder_itself(self, folder: Path) -> Found:
         if not (folder / "MLmodel").is_file():
@@ -192,3 +203,7 @@ class ModelSource:
 
     def _origin(self, found: Found) -> Origin:
         return Origin(self.registry, self.model, int(found.number), found.location, found.content_sha256, self.server)
+
+
+def _found(version: Version) -> Found:
+    return Found(str(version.number), version.content_sha256, version.location, dict(version.tags))

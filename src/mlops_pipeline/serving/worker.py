@@ -162,6 +162,11 @@ def _models(settings: Serving, config: Path, place: Place, number: int, service:
         kept = name in service.models or name in first
         log.warning("keeps its version" if kept else "has no version", extra={"model": name, "reason": reason, "detail": detail})
 
+    def on_dropped(name: str, reason: str, detail: str) -> None:
+        refused_told(name, reason, detail)
+        if loop is not None:
+            loop.call_soon_threadsafe(service.drop, name, reason, detail)
+
     source = ModelSource(place.registry, place.model, place.versions, place.cache, server=place.artifacts)
     options = Options(
         reject_unseen=settings.unseen_categories == "reject",
@@ -193,6 +198,7 @@ def _models(settings: Serving, config: Path, place: Place, number: int, service:
         poll_s=settings.registry.poll_s,
         on_loaded=on_loaded,
         on_failed=on_failed,
+        on_dropped=on_dropped,
         meanwhile=look_at_state if settings.inputs != "features" else lambda: None,
     )
     first, failures = watch.first_load()

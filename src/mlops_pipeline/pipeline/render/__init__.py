@@ -22,6 +22,7 @@ from mlops_pipeline.pipeline.render.dvc import (
     with_as_of,
 )
 from mlops_pipeline.pipeline.render.kubeflow import kubeflow_pipeline
+from mlops_pipeline.pipeline.render.kubernetes import model_deployment
 from mlops_pipeline.pipeline.render.lock import DEFAULTS, is_installed
 from mlops_pipeline.pipeline.render.lock import FILE as LOCK
 from mlops_pipeline.pipeline.render.metadata import FILE as METADATA
@@ -44,9 +45,13 @@ __all__ = [
     "with_as_of",
 ]
 
-TARGETS = ("dvc", "metadata", "argo", "airflow", "kubeflow")
+TARGETS = ("dvc", "metadata", "argo", "airflow", "kubeflow", "kubernetes")
 
-_SINGLE: dict[str, Callable[[Settings, Layout], str]] = {"airflow": airflow_dag, "kubeflow": kubeflow_pipeline}
+_SINGLE: dict[str, Callable[[Settings, Layout], str]] = {
+    "airflow": airflow_dag,
+    "kubeflow": kubeflow_pipeline,
+    "kubernetes": model_deployment,
+}
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from typing import Any
 
 import msgspec
@@ -167,5 +168,6 @@ def text_of_csv(body: bytes) -> str:
         return body.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
-        what = f"the body is not CSV in UTF-8: line {line} has a byte that is none: write it in UTF-8 (pandas: to_csv(encoding='utf-8'))"
-        raise Refused(400, [Fault("malformed", what)]) from error
+        here = f"line {line} has a byte that is none: write it in UTF-8 (pandas: to_csv(encoding='utf-8'))"
+        why = how_written(body.removeprefix(codecs.BOM_UTF8)) or here
+        raise Refused(400, [Fault("malformed", f"the body is not CSV in UTF-8: {why}")]) from error

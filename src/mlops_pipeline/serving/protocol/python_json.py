@@ -13,6 +13,7 @@ import numpy as np
 
 from mlops_pipeline.serving.problems import refused
 
+GZIP = b"\x1f\x8b"
 SHORT = 100_000
 """Bytes of a text that is searched several times faster than it is looked at as a whole."""
 
@@ -30,6 +31,8 @@ def how_written(body: bytes) -> str:
         return "it is empty"
     if body.startswith(codecs.BOM_UTF8):
         return "it begins with a byte order mark: send UTF-8 without one"
+    if body.startswith(GZIP):
+        return "it is compressed by gzip: send it plain"
     return "it is UTF-16 or UTF-32: send UTF-8" if body[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE) or b"\0" in body[:2] else ""
 
 
