@@ -1,12 +1,15 @@
-"""One process at a time in what must not interleave: making a store, deciding on a champion."""
+"""One process at a time in what must not interleave: making a store, deciding on a champion; and what nobody is to wait for."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+import logging
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
+from mlops_pipeline.errors import one_line, without_secrets
 from mlops_pipeline.postgresql import connect
 from mlops_pipeline.registry.rest import TIMEOUT_S
 
@@ -14,6 +17,8 @@ if TYPE_CHECKING:
     import psycopg
 
     from mlops_pipeline.layout import Layout
+
+_put_off: ContextVar[list[Callable[[], None]] | None] = ContextVar("put_off", default=None)
 
 
 def connected(uri: str) -> psycopg.Connection[Any]:
@@ -44,3 +49,31 @@ def store_lock(uri: str, layout: Layout, purpose: str = "store") -> Iterator[Non
     layout.mlflow.mkdir(parents=True, exist_ok=True)
     with FileLock(layout.mlflow / f".{purpose}.lock"):
         yield
+
+
+@contextmanager
+def putting_off() -> Iterator[None]:
+    """What is to be done :func:`afterwards` is put off until this block has ended, however it ends; a lock is held within it.
+
+    What fails then is logged, since what was decided in the block stands.
+    """
+    works: list[Callable[[], None]] = []
+    token = _put_off.set(works)
+    try:
+        yield
+    finally:
+        _put_off.reset(token)
+        for work in reversed(works):
+            try:
+                work()
+            except Exception as error:  # noqa: BLE001  # whatever it is, it takes nothing back
+                logging.getLogger(__name__).error("after a decision: %s", without_secrets(one_line(error)))
+
+
+def afterwards(work: Callable[[], None]) -> None:
+    """Do something that nobody is to wait for: now, or after the block of :func:`putting_off` that this is in; once, and the last first."""
+    works = _put_off.get()
+    if works is None:
+        work()
+    else:
+        works[:] = [*(each for each in works if each != work), work]
