@@ -42,7 +42,7 @@ def known_of(of: Opened, table: Table | None, latest: Latest) -> dict[str, Any]:
 
     ``verdict`` is of the newest, ``verdicts`` are of each challenger's, for whoever asks whether to go on with it.
     """
-    releases = []
+    releases: list[dict[str, Any]] = []
     if table is not None:
         shown = _last_shown(of)
         releases = [_release(of, table, each, latest, shown.get(each.number)) for each in reversed(table.releases(of.model)[-MOST:])]
