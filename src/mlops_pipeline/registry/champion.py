@@ -118,12 +118,12 @@ class RegistryWriter(RegisteredModel):
 
     def _tell_of_another(self, champion: Version, tell: Listener) -> None:
         """Tell of an alias that was moved by MLflow's own page or client, which tell nobody here."""
+        told = [version.number for version in self.versions() if version.tags.get(TOLD_TAG)]
+        if not told or champion.number in told:  # what was champion before this was noted was told of
+            return
         from mlflow.exceptions import MlflowException
 
-        told = self._client.get_registered_model(self.name).tags.get(TOLD_TAG, "")
-        if told in ("", str(champion.number)):  # none is noted of what was moved by an mlops of before
-            return
-        event = self._changed(champion, int(told) if told.isdecimal() else None, "moved outside", user="")
+        event = self._changed(champion, told[0] if len(told) == 1 else None, "moved outside", user="")
         try:
             self._note(champion.number, event)
         except MlflowException:  # who may only read leaves it to those who may write
@@ -139,7 +139,10 @@ class RegistryWriter(RegisteredModel):
         if event is not None:
             tell(event)
         if isinstance(event, ChampionChanged):
-            self._client.set_registered_model_tag(self.name, TOLD_TAG, str(number))
+            self.retag(number, {TOLD_TAG: "true"})
+            for former in self.versions():
+                if former.number != number and former.tags.get(TOLD_TAG):
+                    self.retag(former.number, {TOLD_TAG: ""})
         self.retag(number, {UNTOLD_TAG: ""})
 
     def champion_besides(self, model_sha256: str) -> tuple[Version, Path] | None:
