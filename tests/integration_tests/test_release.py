@@ -292,18 +292,6 @@ def test_what_is_refused_changes_nothing_and_what_is_away_for_a_moment_loses_not
         tell_of(of, table, told.append)
         assert [event.reason for event in told if isinstance(event, ReleaseMoved)] == ["a guardrail broke"]
         assert "a guardrail broke" in released.mlops("monitor", "status", "--config", str(of.watch.origin)).stdout
-        # A memory that is away holds no rollback up, and what has ended is told when others may decide again.
-        number = begin(of, table, 1, 2, "test", "test")
-        said = StringIO()
-        with monkeypatch.context() as away:
-            away.setattr("mlops_pipeline.release.controller.judge_release", lambda *_: (_ for _ in ()).throw(PipelineError("locked")))
-            with of.registry().deciding(ignored):
-                end_releases(released.project.config, terminal.opened(said, 1000), "a person's word")
-                assert (last := table.last(number)) is not None
-                assert (last.state, said.getvalue()) == ("aborted", "")
-        assert "what was decided is done; it cannot be told now, and is at the next look" in said.getvalue()
-        tell_of(of, table, told.append)
-        assert [event.reason for event in told if isinstance(event, ReleaseMoved)][-1] == "a person's word"
         # From whatever folder it is typed, a rollback ends what is under way.
         of.registry().promote(2, None, ignored)
         begin(of, table, 2, 1, "test", "test")
@@ -319,6 +307,25 @@ def test_what_is_refused_changes_nothing_and_what_is_away_for_a_moment_loses_not
             controller.rest(1.5)
             assert table.lease_until(number) > before
         stop(of, table, "test", "test")
+
+
+def test_a_memory_that_is_away_holds_no_rollback_up_and_what_has_ended_is_told_when_others_may_decide_again(
+    released: Released, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = opened(released.config)
+    told = list[Event]()
+    with closing(of.table()) as table:
+        number = begin(of, table, 1, 2, "test", "test")
+        said = StringIO()
+        with monkeypatch.context() as away:
+            away.setattr("mlops_pipeline.release.controller.judge_release", lambda *_: (_ for _ in ()).throw(PipelineError("locked")))
+            with of.registry().deciding(ignored):
+                end_releases(released.project.config, terminal.opened(said, 1000), "a person's word")
+                assert (last := table.last(number)) is not None
+                assert (last.state, said.getvalue()) == ("aborted", "")
+        assert "what was decided is done; it cannot be told now, and is at the next look" in said.getvalue()
+        tell_of(of, table, told.append)
+        assert [event.reason for event in told if isinstance(event, ReleaseMoved)][-1] == "a person's word"
 
 
 def pipeline(released: Released) -> tuple[str, str]:
@@ -455,9 +462,7 @@ def test_servers_that_look_at_postgresql_are_told_with_nothing_made_and_no_write
     config.write_text(yaml.safe_dump(SMALL_SETTINGS))
     settings, heard = settings_of(SMALL_SETTINGS, str(config)), list[Event]()
     tell = waking(settings, layout_of(settings, config, tmp_path), heard.append, where=where)
-    changed = ChampionChanged(
-        pipeline="small", model="small", version=2, former=1, content_sha256="ab", run_id="f", how="promoted by hand"
-    )
+    changed = ChampionChanged(pipeline="small", model="small", version=2, former=1, content_sha256="ab", run_id="f", how="promoted by hand")
     with psycopg.connect(where, autocommit=True) as watching:
         tell(changed)
         assert watching.execute("SELECT count(*) FROM pg_tables WHERE tablename LIKE 'mlops_%'").fetchone() == (0,)

@@ -211,7 +211,9 @@ def test_rows_of_a_new_fortnight_are_one_command_and_a_fair_comparison(early: Pr
     project = Project(tmp_path / "project", tmp_path / "project/pipeline.yaml")
     shutil.copytree(early.folder, project.folder)
     shutil.copy(project.folder / "whole.csv", project.folder / "table.csv")
-    done = forking().run(project.folder, text=DECIDED_MEANWHILE, arguments=[str(project.config), str(project.folder / "mlflow/.champion.lock")])
+    done = forking().run(
+        project.folder, text=DECIDED_MEANWHILE, arguments=[str(project.config), str(project.folder / "mlflow/.champion.lock")]
+    )
     assert done is not None
     assert done.returncode == 0, done.stdout + done.stderr
     assert "others could decide" in done.stdout

@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -20,7 +21,7 @@ from filelock import FileLock
 
 from mlops_pipeline.config.pipeline import settings_of
 from mlops_pipeline.errors import PipelineError, ServiceAway, one_line
-from mlops_pipeline.events import ChampionChanged, Event, VersionDecided, event_of, ignored, kept, read_events
+from mlops_pipeline.events import ChampionChanged, Event, VersionDecided, Warned, event_of, ignored, kept, read_events
 from mlops_pipeline.files import write_json
 from mlops_pipeline.layout import Layout, layout_of, sqlite_path, sqlite_uri
 from mlops_pipeline.registry import reader
@@ -639,6 +640,28 @@ def test_others_may_decide_while_what_is_slow_is_told(tmp_path: Path, monkeypatc
     with registry.deciding(ignored):
         afterwards(slow)
     assert done == ["told"]
+
+
+def test_who_waits_for_another_that_decides_says_so_and_then_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setattr("mlops_pipeline.registry.lock.SAID_S", 0.01)
+    settings, layout = pipeline(tmp_path / "project", tracking={"uri": (tmp_path / "mlruns").as_uri()})
+    layout.mlflow.mkdir()
+    another, heard = FileLock(layout.mlflow / ".champion.lock", thread_local=False), list[Event]()
+    another.acquire()
+    in_the_end = threading.Timer(60, another.release)
+    in_the_end.start()
+
+    def tell(event: Event) -> None:
+        heard.append(event)
+        another.release()
+
+    with RegistryWriter(Tracking(settings, layout)).deciding(tell):
+        assert not another.is_locked
+    in_the_end.cancel()
+    assert [event.text for event in heard if isinstance(event, Warned)] == [
+        "another process decides on the champion: this one waits until it has"
+    ]
 
 
 def test_a_registration_is_held_against_one_answer_of_the_registry_which_is_not_said_to_lack_what_it_does_not_tell(

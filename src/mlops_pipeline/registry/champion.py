@@ -97,7 +97,11 @@ class RegistryWriter(RegisteredModel):
 
         What is done :func:`~mlops_pipeline.registry.lock.afterwards` is, when others may decide again.
         """
-        with putting_off(), store_lock(self.uri, self._layout, "champion"):
+
+        def waits() -> None:
+            tell(Warned(pipeline=self._tracking.settings.name, text="another process decides on the champion: this one waits until it has"))
+
+        with putting_off(), store_lock(self.uri, self._layout, "champion", waits):
             versions = self.versions()
             for version in versions:
                 if version.tags.get(UNTOLD_TAG):

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
     from mlops_pipeline.layout import Layout
 
+SAID_S = 2.0
+"""After so long it is said that one waits for a lock."""
 _put_off: ContextVar[list[Callable[[], None]] | None] = ContextVar("put_off", default=None)
 
 
@@ -30,25 +32,45 @@ def connected(uri: str) -> psycopg.Connection[Any]:
     return connect(uri, where, autocommit=True, connect_timeout=TIMEOUT_S)
 
 
+def _unsaid() -> None:
+    """What is said of a wait that is short."""
+
+
 @contextmanager
-def store_lock(uri: str, layout: Layout, purpose: str = "store") -> Iterator[None]:
+def store_lock(uri: str, layout: Layout, purpose: str = "store", waits: Callable[[], None] = _unsaid) -> Iterator[None]:
     """Hold the store's lock for a purpose: an advisory lock in PostgreSQL (across machines), else a file in the project's ``mlflow``.
 
     Both are let go by the system when the process dies. Behind an ``http`` address only processes of this project
-    exclude each other, since MLflow's API has no lock. Raises :class:`ServiceAway` if PostgreSQL does not answer.
+    exclude each other, since MLflow's API has no lock. ``waits`` is called once if another holds it for long. Raises :class:`ServiceAway`
+    if PostgreSQL does not answer.
     """
     if uri.startswith("postgresql"):
+        from psycopg.errors import LockNotAvailable
+
+        number = int.from_bytes(hashlib.sha256(f"mlops-pipeline {purpose}".encode()).digest()[:7])
         with connected(uri) as connection:
-            connection.execute(
-                "select pg_advisory_lock(%s)", [int.from_bytes(hashlib.sha256(f"mlops-pipeline {purpose}".encode()).digest()[:7])]
-            )
+            connection.execute(f"set lock_timeout = {round(1000 * SAID_S)}")
+            try:
+                connection.execute("select pg_advisory_lock(%s)", [number])
+            except LockNotAvailable:
+                waits()
+                connection.execute("set lock_timeout = 0")
+                connection.execute("select pg_advisory_lock(%s)", [number])
             yield
         return
-    from filelock import FileLock
+    from filelock import FileLock, Timeout
 
     layout.mlflow.mkdir(parents=True, exist_ok=True)
-    with FileLock(layout.mlflow / f".{purpose}.lock"):
+    lock = FileLock(layout.mlflow / f".{purpose}.lock")
+    try:
+        lock.acquire(timeout=SAID_S)
+    except Timeout:
+        waits()
+        lock.acquire()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 @contextmanager
