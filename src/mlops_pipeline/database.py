@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,7 +17,8 @@ from mlops_pipeline.postgresql import KEPT_OPEN, connect, described
 
 LOCKED_S = 30.0
 """How long a statement waits for another process that is writing."""
-STATEMENT_MS = 60_000
+STATEMENT_S = 60.0
+"""How long one may take in PostgreSQL, with what it waits for."""
 _REMEDIES = {
     "SQLITE_FULL": "make room on the disk",
     "SQLITE_BUSY": "another process is writing to it: try again when that is done",
@@ -28,6 +30,10 @@ _REMEDIES = {
 Row = tuple[Any, ...]
 RETURNING = "RETURNING number"
 """At the end of what adds a row: its number is given back."""
+
+
+class NotThere(PipelineError):
+    """Nobody has made the tables yet."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +51,11 @@ class Tables:
     def made(self, **types: str) -> list[str]:
         """The statements for one side."""
         return [statement for statement in self.statements.format(**types).split(";\n") if statement.strip()]
+
+    @property
+    def names(self) -> list[str]:
+        """What the tables are called."""
+        return re.findall(r"CREATE TABLE (?:IF NOT EXISTS )?(\w+)", self.statements)
 
 
 def nothing() -> None:
@@ -84,17 +95,32 @@ def opened(file: Path, uri: str | None, tables: Tables) -> Database:
     return SQLite(file, tables) if uri is None else PostgreSQL(uri, tables)
 
 
+def found(file: Path, uri: str | None, tables: Tables, wait_s: float) -> Database:
+    """The database as :func:`opened` gives it where somebody has made it; no statement waits for others longer than ``wait_s``.
+
+    Raises :class:`NotThere` where nobody has, another :class:`PipelineError` where that cannot be told.
+    """
+    return SQLite(file, tables, wait_s, making=False) if uri is None else PostgreSQL(uri, tables, wait_s, making=False)
+
+
 class SQLite:
     """A file in WAL mode, its owner's alone, each commit on the disk."""
 
-    def __init__(self, path: Path, tables: Tables) -> None:
-        self.place, self._section = str(path), tables.section
+    def __init__(self, path: Path, tables: Tables, wait_s: float = LOCKED_S, *, making: bool = True) -> None:
+        self.place, self._section, self._wait_s = str(path), tables.section, wait_s
+        if not making and not path.is_file():
+            raise NotThere(f"{path}: does not exist")
         try:
-            make_own_folder(path.parent)
-            make_own_file(path)
-            self._connection = sqlite3.connect(path, timeout=LOCKED_S, isolation_level=None, check_same_thread=False)
+            if making:
+                make_own_folder(path.parent)
+                make_own_file(path)
+            address = f"{path.absolute().as_uri()}?mode=rw"
+            self._connection = sqlite3.connect(address, uri=True, timeout=wait_s, isolation_level=None, check_same_thread=False)
         except (sqlite3.Error, OSError) as error:
             raise self._told(error) from error
+        if not making and self.ask("PRAGMA user_version") == [(0,)]:
+            self.close()
+            raise NotThere(f"{path}: holds nothing of {tables.what}")
         self._write_ahead()
         self.ask("PRAGMA synchronous = FULL")
         [(version,)] = self.ask("PRAGMA user_version")
@@ -112,7 +138,7 @@ class SQLite:
 
     def _write_ahead(self) -> None:
         """The mode in which readers do not wait. SQLite itself does not wait for another that is changing it."""
-        deadline = time.monotonic() + LOCKED_S
+        deadline = time.monotonic() + self._wait_s
         while True:
             try:
                 self._connection.execute("PRAGMA journal_mode = WAL")
@@ -166,7 +192,7 @@ class SQLite:
 class PostgreSQL:
     """Tables at an address, shared by several machines."""
 
-    def __init__(self, address: str, tables: Tables) -> None:
+    def __init__(self, address: str, tables: Tables, wait_s: float = STATEMENT_S, *, making: bool = True) -> None:
         from psycopg import IsolationLevel
 
         self._address = address
@@ -175,7 +201,14 @@ class PostgreSQL:
         self._connection.isolation_level = IsolationLevel.READ_COMMITTED
         info = self._connection.info
         self.place = f"postgresql://{info.host}:{info.port}/{info.dbname}"
-        self.ask(f"SET statement_timeout = {STATEMENT_MS}")
+        self.ask(f"SET statement_timeout = {round(1000 * wait_s)}")
+        names = tables.names
+        [(there,)] = self.ask("SELECT count(to_regclass(name)) FROM unnest(?::text[]) AS name", names)
+        if there == len(names):
+            return  # and no writer is waited for
+        if not there and not making:
+            self.close()
+            raise NotThere(f"{self.place}: holds nothing of {tables.what}")
         with self.writing():
             for statement in tables.made(serial="BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY", real="DOUBLE PRECISION", blob="BYTEA"):
                 self.ask(statement)

@@ -162,12 +162,12 @@ class GateDecided(Event):
     """What becomes of one that passed: approval is a person's, for which it waits."""
 
 
-How = Literal["passed the gate", "promoted by hand", "approved by a person", "rolled back", "released"]
+How = Literal["passed the gate", "promoted by hand", "approved by a person", "rolled back", "released", "moved outside"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class ChampionChanged(Event):
-    """Another version is champion now; ``former`` is None for the first."""
+    """Another version is champion now; ``former`` is None for the first. Nobody knows who moved one outside, or when."""
 
     pipeline: str
     model: str
@@ -317,6 +317,9 @@ KINDS: dict[str, type[Event]] = {
 
 _WORDS = {kind: word for word, kind in KINDS.items()}
 
+TOLD_AGAIN = (ChampionChanged, VersionDecided)
+"""What is told again where a kill left open whether it was told: each place keeps it once."""
+
 Listener = Callable[[Event], None]
 
 
@@ -382,12 +385,16 @@ def without_nul(line: str) -> str:
 def append(path: Path, event: Event) -> None:
     """Add a line to the file and see it on the disk; a line that a killed writer left half-written is ended first.
 
+    What may be :data:`TOLD_AGAIN` is added once.
+
     Raises :class:`OSError`; then the file is as it was, or ends in half a line that :func:`read_events` leaves out.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
     try:
         alone = _locked(file)
+        if isinstance(event, TOLD_AGAIN) and _is_kept(path, event):
+            return
         size = os.fstat(file).st_size
         line = as_line(event) + b"\n"
         if size and os.pread(file, 1, size - 1) != b"\n":
@@ -413,9 +420,13 @@ def read_events(path: Path) -> Iterator[Event]:
                 yield event
 
 
-def is_kept(path: Path, event: Event) -> bool:
+def _is_kept(path: Path, event: Event) -> bool:
     """Whether a file holds an event."""
-    return path.is_file() and any(each == event for each in read_events(path))
+    if not path.is_file():
+        return False
+    word = _WORDS[type(event)].encode()
+    with path.open("rb") as lines:
+        return any(event_of(line) == event for line in lines if word in line)
 
 
 def event_of(line: bytes | str) -> Event | None:
@@ -445,6 +456,15 @@ class _Keeper:
             self._fails = False
 
 
+_KEPT = (
+    "SELECT 1 FROM mlops_events, (SELECT %s::jsonb AS line) AS given WHERE time = (line->>'time')::timestamptz AND content = line LIMIT 1"
+)
+_KEEP = (
+    'INSERT INTO mlops_events (time, event, "user", content)'
+    " SELECT (line->>'time')::timestamptz, line->>'event', line->>'user', line FROM (SELECT %s::jsonb AS line) AS given"
+)
+
+
 class _Table:
     """The table in PostgreSQL: a connection an event, since there are few and a server waits months between them."""
 
@@ -456,17 +476,15 @@ class _Table:
         line = without_nul(as_line(event).decode())
         with connect(self._address, "registry.uri", application_name="mlops events") as connection:
             connection.execute(f"SET LOCAL statement_timeout = {STATEMENT_MS}")
-            if not self._is_made:
+            if not self._is_made or isinstance(event, TOLD_AGAIN):
                 connection.execute("SELECT pg_advisory_xact_lock(7216450914)")
+            if not self._is_made:
                 connection.execute(
                     "CREATE TABLE IF NOT EXISTS mlops_events (number bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
                     ' time timestamptz NOT NULL, event text NOT NULL, "user" text NOT NULL, content jsonb NOT NULL)'
                 )
-            connection.execute(
-                'INSERT INTO mlops_events (time, event, "user", content)'
-                " SELECT (line->>'time')::timestamptz, line->>'event', line->>'user', line FROM (SELECT %s::jsonb AS line) AS given",
-                [line],
-            )
+            if not (isinstance(event, TOLD_AGAIN) and connection.execute(_KEPT, [line]).fetchone()):
+                connection.execute(_KEEP, [line])
         self._is_made = True
 
 

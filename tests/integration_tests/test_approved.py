@@ -54,6 +54,9 @@ def test_a_version_is_taken_on_a_persons_word_alone_and_every_word_stays(two: Pr
     (two.folder / "configs").mkdir(exist_ok=True)
     (two.folder / "configs/serving_config.yaml").write_text(f"pipeline: {two.config}\n")
     of = opened(None, two.folder)
+    said = two.mlops("release", "status").stdout
+    assert "no release was begun yet" in said
+    assert not Path(of.where).exists(), "who only reads makes nothing"
     of.table().close()
     with serving(two, tmp_path) as server:
         promote(two, "2")
@@ -82,6 +85,7 @@ def test_a_version_is_taken_on_a_persons_word_alone_and_every_word_stays(two: Pr
     assert models(two, "promote", "2", check=False).returncode == 2
     assert said_to_move(of) == ["2", "1"], "a rejection moves nobody"
     models(two, "promote", "2", "--override", "the old one drifts")
+    assert said_to_move(of) == ["2", "1", "2"], "a word that makes it champion too is one"
     shown = models(two, "show", "2").stdout
     for words in ("approved by anna", "seen by eye", "rejected by berta", "too slow", "the old one drifts"):
         assert words in shown

@@ -22,8 +22,11 @@ from mlops_pipeline.events import (
     StageSkipped,
     VersionDecided,
     Warned,
+    append,
+    as_line,
     kept,
     read_events,
+    without_nul,
 )
 from mlops_pipeline.pipeline.definition import STAGES
 from tests.conftest import Project, make_project, wait_for
@@ -166,21 +169,53 @@ def test_events_stand_in_a_table_too_where_the_registry_is_postgresqls(postgresq
     postgresql.psql("create database events;")
     address = str(postgresql.get_uri("events"))
     uri = address.replace("postgresql://", "postgresql+psycopg2://")
-    event = ChampionChanged(
-        pipeline="small", model="small", version=2, former=1, content_sha256="ab", run_id="f", how="promoted by hand", reason="nul \0 «é»"
-    )
+    happened = [StageRestored(pipeline=f"nul \0 «é» {number}", stage="train", source="DVC cache", user="anna") for number in range(6)]
     heard: list[Event] = []
 
-    def tell(number: int) -> None:
+    def tell(event: Event) -> None:
         kept(tmp_path / "events.jsonl", uri, heard.append)(event)
 
     with ThreadPoolExecutor(6) as pool:
-        list(pool.map(tell, range(6)))
-    assert heard == [event] * 6
+        list(pool.map(tell, happened))
+    assert {event.time for event in heard} == {event.time for event in happened}
     with psycopg.connect(address) as connection:
-        rows = connection.execute("select time, event, \"user\", content->>'reason', content->'former' from mlops_events").fetchall()
-    assert rows == [(event.time, "champion_changed", event.user, "nul \N{REPLACEMENT CHARACTER} «é»", 1)] * 6
-    assert list(read_events(tmp_path / "events.jsonl")) == [event] * 6
+        rows = connection.execute("select time, event, \"user\", content->>'pipeline' from mlops_events order by 4").fetchall()
+    assert rows == [(one.time, "stage_restored", "anna", one.pipeline.replace("\0", "\N{REPLACEMENT CHARACTER}")) for one in happened]
+    assert sorted(read_events(tmp_path / "events.jsonl"), key=lambda event: event.time) == sorted(happened, key=lambda event: event.time)
+
+
+def test_a_change_that_a_kill_has_left_in_a_file_alone_or_in_the_table_reaches_both_and_stands_in_each_once(
+    postgresql: Any, tmp_path: Path
+) -> None:
+    postgresql.psql("create database once;")
+    address = str(postgresql.get_uri("once"))
+    uri, here, elsewhere = address.replace("postgresql://", "postgresql+psycopg2://"), tmp_path / "here.jsonl", tmp_path / "elsewhere.jsonl"
+    facts: dict[str, Any] = {"pipeline": "small", "model": "small", "content_sha256": "ab", "run_id": "f", "how": "promoted by hand"}
+    first, second = (ChampionChanged(version=number, former=None, reason="nul \0 «é»", **facts) for number in (1, 2))
+
+    def versions() -> list[int]:
+        return [version for (version,) in connection.execute("select (content->'version')::int from mlops_events order by number")]
+
+    with psycopg.connect(address, autocommit=True) as connection:
+        # The table as it was made before, in which one stands twice.
+        connection.execute(
+            "create table mlops_events (number bigint generated always as identity primary key, time timestamptz not null,"
+            ' event text not null, "user" text not null, content jsonb not null)'
+        )
+        for _ in range(2):
+            connection.execute(
+                'insert into mlops_events (time, event, "user", content) values (%s, %s, %s, %s::jsonb)',
+                [first.time, "champion_changed", first.user, without_nul(as_line(first).decode())],
+            )
+        append(here, first)
+        kept(elsewhere, uri)(first)
+        assert versions() == [1, 1]
+        append(here, second)
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(lambda place: kept(place, uri)(second), [here, elsewhere] * 2))
+        assert versions() == [1, 1, 2]
+    for place in (here, elsewhere):
+        assert list(read_events(place)) == [first, second]
 
 
 def test_a_database_that_is_away_is_said_once_without_its_password(tmp_path: Path, free_port: int) -> None:

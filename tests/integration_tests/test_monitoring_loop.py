@@ -478,6 +478,23 @@ def test_a_training_that_waits_is_not_begun_once_people_stop_them(
         assert len(told) == 1
 
 
+def test_others_may_write_while_it_is_told_that_prefect_was_asked(recorded: Recorded, tmp_path: Path) -> None:
+    told: list[Event] = []
+    with receiver() as server:
+        config = settings_in(tmp_path, recorded, retraining={"start": "prefect", "by": [], "prefect_url": server.url})
+        with watching(config) as (watch, state):
+            with state.writing():
+                state.ask_retraining(Retraining(0, 1, 1, "fell", "champion", "1", "", "waiting", time.time(), time.time(), None, "a", ""))
+
+            def tell(event: Event) -> None:
+                with closing(sqlite3.connect(watch.state_file, timeout=0, isolation_level=None)) as another:
+                    another.execute("BEGIN IMMEDIATE")
+                told.append(event)
+
+            assert carry_out(watch, state, tell) == "asked of Prefect"
+    assert [type(event) for event in told] == [RetrainingDecided]
+
+
 def test_a_rule_may_ask_for_a_training_within_its_bounds(recorded: Recorded, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rules = {**RULES, "always": {"figure": "rows", "above": 1, "severity": "info"}}
     policy = {"by": ["always"], "start": "process", "cool_down_windows": 1, "budget": 1}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from mlops_pipeline.config.dataset import Source
 from mlops_pipeline.config.pipeline import load_settings
 from mlops_pipeline.errors import PipelineError, ServiceAway
 from mlops_pipeline.layout import layout_of
+from mlops_pipeline.registry.lock import store_lock
 from mlops_pipeline.tables.database import tables_of
 from tests.conftest import Project, make_project
 from tests.integration_tests.conftest import prefect_server
@@ -91,6 +93,22 @@ def check_stores(project: Project) -> None:
     champions = [version for version in versions if version.is_champion]
     assert [version.passed for version in champions] == [True]
     assert registry.champion() == champions[0]
+
+
+def test_who_waits_in_postgresql_for_another_that_decides_says_so(postgresql: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("mlops_pipeline.registry.lock.SAID_S", 0.05)
+    project = make_project(tmp_path / "project")
+    layout = layout_of(load_settings(project.config), project.config, project.folder)
+    uri, said = address(postgresql, "waiting", "psycopg"), list[str]()
+    with ExitStack() as another:
+        another.enter_context(store_lock(uri, layout, "champion"))
+
+        def waits() -> None:
+            said.append("another decides")
+            another.close()
+
+        with store_lock(uri, layout, "champion", waits), store_lock(uri, layout, "something else", waits):
+            assert said == ["another decides"]
 
 
 def test_prefects_server_keeps_its_data_in_postgresql(postgresql: Any, free_port: int, tmp_path: Path) -> None:

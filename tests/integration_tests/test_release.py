@@ -17,6 +17,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +26,21 @@ import psycopg
 import pytest
 import yaml
 
+from mlops_pipeline import terminal
+from mlops_pipeline.config.pipeline import settings_of
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.events import Event, ReleaseMoved, Warned, ignored, read_events
+from mlops_pipeline.events import ChampionChanged, Event, ReleaseMoved, Warned, ignored, read_events
+from mlops_pipeline.layout import layout_of
 from mlops_pipeline.monitoring.labels import add_labels
 from mlops_pipeline.registry.champion import RegistryWriter
 from mlops_pipeline.release.controller import Controller, begin, promote, stop, tell_of
 from mlops_pipeline.release.evidence import SETTLE_S
+from mlops_pipeline.release.face import end_releases
 from mlops_pipeline.release.opened import Opened, opened
 from mlops_pipeline.release.policy import ABORTING, PROMOTING
 from mlops_pipeline.release.table import open_table
-from tests.conftest import Project, wait_for, write_table
+from mlops_pipeline.release.wake import waking
+from tests.conftest import SMALL_SETTINGS, Project, wait_for, write_table
 from tests.integration_tests.clients import get, load, post
 from tests.integration_tests.conftest import Server, serving, started
 from tests.integration_tests.receivers import alertmanager, alerts_at, receiver
@@ -303,6 +309,25 @@ def test_what_is_refused_changes_nothing_and_what_is_away_for_a_moment_loses_not
         stop(of, table, "test", "test")
 
 
+def test_a_memory_that_is_away_holds_no_rollback_up_and_what_has_ended_is_told_when_others_may_decide_again(
+    released: Released, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of = opened(released.config)
+    told = list[Event]()
+    with closing(of.table()) as table:
+        number = begin(of, table, 1, 2, "test", "test")
+        said = StringIO()
+        with monkeypatch.context() as away:
+            away.setattr("mlops_pipeline.release.controller.judge_release", lambda *_: (_ for _ in ()).throw(PipelineError("locked")))
+            with of.registry().deciding(ignored):
+                end_releases(released.project.config, terminal.opened(said, 1000), "a person's word")
+                assert (last := table.last(number)) is not None
+                assert (last.state, said.getvalue()) == ("aborted", "")
+        assert "what was decided is done; it cannot be told now, and is at the next look" in said.getvalue()
+        tell_of(of, table, told.append)
+        assert [event.reason for event in told if isinstance(event, ReleaseMoved)][-1] == "a person's word"
+
+
 def pipeline(released: Released) -> tuple[str, str]:
     return "--config", str(released.project.config)
 
@@ -429,6 +454,31 @@ def test_the_table_may_be_in_postgresql_for_servers_on_several_machines(postgres
         open_table(where, "small").close()
     with pytest.raises(PipelineError, match="the releases of the registered model 'small', and this is 'other': give each a"):
         open_table(where, "other")
+
+
+def test_servers_that_look_at_postgresql_are_told_with_nothing_made_and_no_writer_waited_for(postgresql: Any, tmp_path: Path) -> None:
+    postgresql.psql("create database woken;")
+    where, config = str(postgresql.get_uri("woken")), tmp_path / "pipeline.yaml"
+    config.write_text(yaml.safe_dump(SMALL_SETTINGS))
+    settings, heard = settings_of(SMALL_SETTINGS, str(config)), list[Event]()
+    tell = waking(settings, layout_of(settings, config, tmp_path), heard.append, where=where)
+    changed = ChampionChanged(pipeline="small", model="small", version=2, former=1, content_sha256="ab", run_id="f", how="promoted by hand")
+    with psycopg.connect(where, autocommit=True) as watching:
+        tell(changed)
+        assert watching.execute("SELECT count(*) FROM pg_tables WHERE tablename LIKE 'mlops_%'").fetchone() == (0,)
+        open_table(where).close()
+        with watching.transaction():
+            watching.execute("SELECT pg_advisory_xact_lock(7216450915)")  # another, that writes
+            tell(changed)
+            assert watching.execute("SELECT version FROM mlops_release_champions").fetchall() == [("2",)]
+        assert watching.execute("SELECT model FROM mlops_release_owner").fetchall() == [], "who only tells does not make it his"
+        assert heard == []
+        open_table(where, "other").close()
+        tell(changed)
+        assert watching.execute("SELECT version FROM mlops_release_champions").fetchall() == [("2",)]
+    (said,) = [event.text for event in heard if isinstance(event, Warned)]
+    assert "a server was not told of version 2" in said
+    assert "holds the releases of the registered model 'other', and this is 'small'" in said
 
 
 def test_who_waited_for_another_sees_what_that_has_decided_whatever_the_databases_default_is(postgresql: Any) -> None:

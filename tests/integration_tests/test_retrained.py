@@ -16,7 +16,7 @@ from mlops_pipeline.inference.scorer import load_scorer
 from mlops_pipeline.monitoring.reference import reference_at
 from mlops_pipeline.registry.admission import ADMITTED_TAG, IDENTITY_TAG, WAITS_TAG
 from mlops_pipeline.registry.versions import CONTENT_TAG, JUDGED_MODEL_TAG, MODEL_TAG, Version, content_digest
-from tests.conftest import Project, make_project
+from tests.conftest import Project, forking, make_project
 from tests.integration_tests.conftest import mlflow_client
 from tests.model_tests.workbench import model_digest
 
@@ -24,6 +24,22 @@ pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("retrained")]
 
 LATER = "2024-03-26"
 """Rows from this day on come later."""
+
+
+DECIDED_MEANWHILE = """
+import sys
+from filelock import FileLock
+from mlops_pipeline.modelling import refit as place
+original = place.refit
+def refit(*arguments, **named):
+    with FileLock(sys.argv[2], timeout=0):
+        print("others could decide")
+    return original(*arguments, **named)
+place.refit = refit
+from mlops_pipeline.cli import main
+main(["run", "--config", sys.argv[1]])
+"""
+"""A run in which another process could decide on the champion when a fit on all rows begins, which may take hours."""
 
 
 @pytest.fixture(scope="module")
@@ -195,7 +211,12 @@ def test_rows_of_a_new_fortnight_are_one_command_and_a_fair_comparison(early: Pr
     project = Project(tmp_path / "project", tmp_path / "project/pipeline.yaml")
     shutil.copytree(early.folder, project.folder)
     shutil.copy(project.folder / "whole.csv", project.folder / "table.csv")
-    project.run()
+    done = forking().run(
+        project.folder, text=DECIDED_MEANWHILE, arguments=[str(project.config), str(project.folder / "mlflow/.champion.lock")]
+    )
+    assert done is not None
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "others could decide" in done.stdout
     assert read_json(project.folder / "data/processed/small.split.json")["test_span"] == "2024-03-27 to 2024-04-09"
     compared = read_json(project.folder / "models/artifacts/evaluation/evaluation.json")["champion"]
     assert (compared["comparable"], compared["fit"], compared["rows"]) == (True, "served", 56)

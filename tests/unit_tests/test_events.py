@@ -221,6 +221,16 @@ def test_after_a_disk_has_room_again_the_next_failure_is_said_anew(tmp_path: Pat
     assert len([event for event in heard if isinstance(event, Warned)]) == 2
 
 
+def test_what_is_told_again_after_a_kill_is_kept_once_and_nothing_else_is_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    changed, decided, ran = ONE_OF_EACH[7], ONE_OF_EACH[8], ONE_OF_EACH[1]
+    for event in (changed, ran, decided, changed, ran, decided):
+        append(path, event)
+    later = dataclasses.replace(changed, time=changed.time + timedelta(microseconds=1))
+    append(path, later)
+    assert list(read_events(path)) == [changed, ran, decided, ran, later]
+
+
 def test_a_writer_that_stopped_with_the_lock_holds_nobody_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import fcntl
 

@@ -9,6 +9,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -16,10 +17,11 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from filelock import FileLock
 
 from mlops_pipeline.config.pipeline import settings_of
 from mlops_pipeline.errors import PipelineError, ServiceAway, one_line
-from mlops_pipeline.events import ChampionChanged, Event, VersionDecided, event_of, ignored, kept
+from mlops_pipeline.events import ChampionChanged, Event, VersionDecided, Warned, event_of, ignored, kept, read_events
 from mlops_pipeline.files import write_json
 from mlops_pipeline.layout import Layout, layout_of, sqlite_path, sqlite_uri
 from mlops_pipeline.registry import reader
@@ -27,7 +29,7 @@ from mlops_pipeline.registry.admission import IDENTITY_TAG, PASSED_TAG, WAITS_TA
 from mlops_pipeline.registry.artifacts import artifact_root, bring_home, near, needs_of
 from mlops_pipeline.registry.champion import RegistryWriter, lacking
 from mlops_pipeline.registry.download import Origin, Unfit, alone_beside, fetch, keep, put_copy
-from mlops_pipeline.registry.lock import store_lock
+from mlops_pipeline.registry.lock import afterwards, store_lock
 from mlops_pipeline.registry.provenance import environment_facts
 from mlops_pipeline.registry.reader import NotThere, RegisteredModel, RegistryUnreachable, stored_versions
 from mlops_pipeline.registry.rest import is_at, opened, told
@@ -532,7 +534,7 @@ def test_a_change_whose_maker_was_killed_before_it_told_is_told_once_by_the_next
     assert late() == []
     second = registry.get(2)
     assert (second.aliases, second.waits) == (frozenset({CHAMPION}), False)
-    # Killed after it was told, and before it was noted that it is.
+    # Killed after it was told, and before it was noted that it is: it is told again, and kept once.
     tell_and_keep = kept(layout.events, uri)
     with monkeypatch.context() as short, pytest.raises(KeyboardInterrupt):
         short.setattr(RegistryWriter, "_tidy", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
@@ -540,6 +542,9 @@ def test_a_change_whose_maker_was_killed_before_it_told_is_told_once_by_the_next
     event = event_of(registry.get(1).tags[UNTOLD_TAG])
     assert event is not None
     tell_and_keep(event)
+    with registry.deciding(tell_and_keep):
+        pass
+    assert list(read_events(layout.events)) == [event]
     assert late() == []
     # Killed before the alias has moved: another is champion then, and nobody is told.
     with monkeypatch.context() as short, pytest.raises(KeyboardInterrupt):
@@ -552,6 +557,111 @@ def test_a_change_whose_maker_was_killed_before_it_told_is_told_once_by_the_next
     client.set_registered_model_alias("small", CHALLENGER, "3")
     registry.make_champion(3, "passed the gate", killed)
     assert registry.get(3).aliases == {CHAMPION}
+
+
+def test_a_persons_word_whose_writer_was_killed_before_it_was_told_is_told_by_the_next_who_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    uri = (tmp_path / "mlruns").as_uri()
+    registry, client = RegistryWriter(Tracking(*pipeline(tmp_path / "project", tracking={"uri": uri}))), MlflowClient(uri, registry_uri=uri)
+    client.create_registered_model("small")
+    client.create_model_version("small", source="/m/1", tags={CONTENT_TAG: "a" * 64, EVALUATED_TAG: "b" * 64})
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    def late() -> list[tuple[int, str, str, str]]:
+        heard: list[Event] = []
+        with registry.deciding(heard.append):
+            pass
+        return [(e.version, e.decision, e.by, e.reason) for e in heard if isinstance(e, VersionDecided)]
+
+    with pytest.raises(KeyboardInterrupt):
+        registry.decide(1, "approved", "seen by eye", killed, "anna")
+    assert late() == [(1, "approved", "anna", "seen by eye")]
+    assert late() == []
+    # Killed before it was written: nobody has said it.
+    with monkeypatch.context() as short, pytest.raises(KeyboardInterrupt):
+        short.setattr("mlops_pipeline.registry.champion.next_decision", killed)
+        registry.decide(1, "rejected", "too slow", ignored, "berta")
+    assert registry.get(1).tags[UNTOLD_TAG]
+    assert late() == []
+    assert not registry.get(1).tags[UNTOLD_TAG]
+
+
+def test_an_alias_that_was_moved_in_mlflow_itself_is_told_once_by_the_next_who_decides(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+    from mlflow.exceptions import MlflowException
+
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    uri = (tmp_path / "mlruns").as_uri()
+    registry, client = RegistryWriter(Tracking(*pipeline(tmp_path / "project", tracking={"uri": uri}))), MlflowClient(uri, registry_uri=uri)
+    client.create_registered_model("small")
+    for number, passed in enumerate(("true", "true", "true", "false"), 1):
+        client.create_model_version("small", source=f"/m/{number}", tags={CONTENT_TAG: f"{number:064x}", PASSED_TAG: passed})
+
+    def told_of() -> list[tuple[int, int | None, str, str]]:
+        heard: list[Event] = []
+        with registry.deciding(heard.append):
+            pass
+        return [(e.version, e.former, e.how, e.user) for e in heard if isinstance(e, ChampionChanged)]
+
+    client.set_registered_model_alias("small", CHAMPION, "1")
+    assert told_of() == [], "nothing is noted of what was before"
+    registry.make_champion(2, "promoted by hand", ignored)
+    assert told_of() == []
+    client.set_registered_model_alias("small", CHAMPION, "3")
+    with monkeypatch.context() as reader_only:
+        refuse = MlflowException("no right to")
+        reader_only.setattr(MlflowClient, "set_model_version_tag", lambda *_: (_ for _ in ()).throw(refuse))
+        assert told_of() == [], "who may only read leaves it to others"
+    assert told_of() == [(3, 2, "moved outside", "")]
+    assert told_of() == []
+    client.set_registered_model_alias("small", CHAMPION, "4")
+    assert told_of() == [], "which may not be taken, and is not"
+    registry.make_champion(1, "promoted by hand", ignored)
+    assert told_of() == []
+
+
+def test_others_may_decide_while_what_is_slow_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    settings, layout = pipeline(tmp_path / "project", tracking={"uri": (tmp_path / "mlruns").as_uri()})
+    registry, done = RegistryWriter(Tracking(settings, layout)), []
+
+    def slow() -> None:
+        with FileLock(layout.mlflow / ".champion.lock", timeout=0):
+            done.append("told")
+
+    with registry.deciding(ignored):
+        afterwards(slow)
+    assert done == ["told"]
+
+
+def test_who_waits_for_another_that_decides_says_so_and_then_decides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setattr("mlops_pipeline.registry.lock.SAID_S", 0.01)
+    settings, layout = pipeline(tmp_path / "project", tracking={"uri": (tmp_path / "mlruns").as_uri()})
+    layout.mlflow.mkdir()
+    another, heard = FileLock(layout.mlflow / ".champion.lock", thread_local=False), list[Event]()
+    another.acquire()
+    in_the_end = threading.Timer(60, another.release)
+    in_the_end.start()
+
+    def tell(event: Event) -> None:
+        heard.append(event)
+        another.release()
+
+    with RegistryWriter(Tracking(settings, layout)).deciding(tell):
+        assert not another.is_locked
+    in_the_end.cancel()
+    assert [event.text for event in heard if isinstance(event, Warned)] == [
+        "another process decides on the champion: this one waits until it has"
+    ]
 
 
 def test_a_registration_is_held_against_one_answer_of_the_registry_which_is_not_said_to_lack_what_it_does_not_tell(

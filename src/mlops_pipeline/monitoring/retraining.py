@@ -159,8 +159,9 @@ def _by_prefect(watch: Watched, state: WatchState, asked: Retraining, tell: List
         except PipelineError as error:
             return f"waits: {error}"
         with state.writing():
-            if state.take(asked.number, asked.due, now):
-                tell(_decided(watch, asked))
+            is_ours = state.take(asked.number, asked.due, now)
+        if is_ours:  # others may write while it is told
+            tell(_decided(watch, asked))
         return "asked of Prefect"
     if outcome := _outcome(watch, asked, otherwise=""):
         return _end(watch, state, asked, tell, succeeded=True, outcome=outcome)

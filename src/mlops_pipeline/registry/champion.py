@@ -2,7 +2,8 @@
 
 The order of writes is what keeps exactly one valid champion through a kill at any moment: artifacts first, then the
 version with its digest and the gate's reasons, then the history, then the word that is to be told, then the alias, then the local link.
-Each step is found done, or done again, by the next run. Whoever moves the alias tells of it by this file, and only by it.
+Each step is found done, or done again, by the next run. Whoever moves the alias, or gives a person's word, tells of it by this file, and
+only by it: at least once, since what is to be told stands on the version until it is.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from mlops_pipeline.config.moments import rfc3339
 from mlops_pipeline.config.pipeline import Settings, registry_uri, tracking_uri
 from mlops_pipeline.config.tree import hidden
 from mlops_pipeline.errors import PipelineError, one_line
-from mlops_pipeline.events import ChampionChanged, How, Listener, VersionDecided, Warned, as_line, current_user, event_of, is_kept
+from mlops_pipeline.events import ChampionChanged, Event, How, Listener, VersionDecided, Warned, as_line, current_user, event_of
 from mlops_pipeline.files import read_json, write_text
 from mlops_pipeline.layout import Layout
 from mlops_pipeline.registry.admission import LONGEST_REASON, WAITS_TAG, Decision, Word, next_decision, was_champion_before
 from mlops_pipeline.registry.download import Origin, Unfit, alone_beside, fetch, is_complete, put_copy, tidy_beside
-from mlops_pipeline.registry.lock import store_lock
+from mlops_pipeline.registry.lock import putting_off, store_lock
 from mlops_pipeline.registry.reader import RegisteredModel, RegistryUnreachable
 from mlops_pipeline.registry.runs import described
 from mlops_pipeline.registry.versions import (
@@ -36,6 +37,7 @@ from mlops_pipeline.registry.versions import (
     HISTORY_TAG,
     LOOKED_AT_TAG,
     ROLLED_BACK_TAG,
+    TOLD_TAG,
     UNTOLD_TAG,
     Version,
     content_digest,
@@ -91,21 +93,61 @@ class RegistryWriter(RegisteredModel):
 
     @contextmanager
     def deciding(self, tell: Listener) -> Iterator[None]:
-        """Only one process at a time may decide on the champion; a change whose maker was killed before it told of it is told first."""
-        with store_lock(self.uri, self._layout, "champion"):
-            for version in self.versions():
+        """Only one process at a time may decide on the champion; what those before it could not tell is told first.
+
+        What is done :func:`~mlops_pipeline.registry.lock.afterwards` is, when others may decide again.
+        """
+
+        def waits() -> None:
+            tell(Warned(pipeline=self._tracking.settings.name, text="another process decides on the champion: this one waits until it has"))
+
+        with putting_off(), store_lock(self.uri, self._layout, "champion", waits):
+            versions = self.versions()
+            for version in versions:
                 if version.tags.get(UNTOLD_TAG):
                     self._tell_late(version, tell)
+            champion = next((version for version in versions if version.is_champion), None)
+            if champion is not None and not champion.refused:
+                self._tell_of_another(champion, tell)
             yield
 
     def _tell_late(self, version: Version, tell: Listener) -> None:
-        """What its maker began: the alias may not have moved, and then there is nothing to tell."""
+        """What its maker began and was killed over: it may not have come to it, and then there is nothing to tell."""
         event = event_of(version.tags[UNTOLD_TAG])
-        if version.is_champion:
+        if isinstance(event, ChampionChanged) and version.is_champion:
             self._tidy(version)
-            if event is not None and not is_kept(self._layout.events, event):
-                tell(event)
-        self.retag(version.number, {UNTOLD_TAG: ""})
+        elif not isinstance(event, VersionDecided) or not _stands(event, version):
+            event = None
+        self._tell(version.number, event, tell)
+
+    def _tell_of_another(self, champion: Version, tell: Listener) -> None:
+        """Tell of an alias that was moved by MLflow's own page or client, which tell nobody here."""
+        told = [version.number for version in self.versions() if version.tags.get(TOLD_TAG)]
+        if not told or champion.number in told:  # what was champion before this was noted was told of
+            return
+        from mlflow.exceptions import MlflowException
+
+        event = self._changed(champion, told[0] if len(told) == 1 else None, "moved outside", user="")
+        try:
+            self._note(champion.number, event)
+        except MlflowException:  # who may only read leaves it to those who may write
+            return
+        self._tell(champion.number, event, tell)
+
+    def _note(self, number: int, event: Event) -> None:
+        """Have the next who decides tell of what is about to be done, if this process does not come to it."""
+        self.retag(number, {UNTOLD_TAG: as_line(event).decode()})
+
+    def _tell(self, number: int, event: Event | None, tell: Listener) -> None:
+        """Tell of what is done, and note that it is told."""
+        if event is not None:
+            tell(event)
+        if isinstance(event, ChampionChanged):
+            self.retag(number, {TOLD_TAG: "true"})
+            for former in self.versions():
+                if former.number != number and former.tags.get(TOLD_TAG):
+                    self.retag(former.number, {TOLD_TAG: ""})
+        self.retag(number, {UNTOLD_TAG: ""})
 
     def champion_besides(self, model_sha256: str) -> tuple[Version, Path] | None:
         """The champion and its folder on this machine; None if there is none, or if it is this very model."""
@@ -195,21 +237,24 @@ class RegistryWriter(RegisteredModel):
 
     def _move(self, version: Version, former: Version | None, how: How, reason: str, tell: Listener) -> None:
         """Move the alias and tell of it; who is killed between is spoken for by the next who decides."""
-        event = ChampionChanged(
+        event = self._changed(version, None if former is None else former.number, how, reason)
+        self._note(version.number, event)
+        self._client.set_registered_model_alias(self.name, CHAMPION, str(version.number))
+        self._tidy(version)
+        self._tell(version.number, event, tell)
+
+    def _changed(self, version: Version, former: int | None, how: How, reason: str = "", user: str | None = None) -> ChampionChanged:
+        return ChampionChanged(
             pipeline=self._tracking.settings.name,
             model=self.name,
             version=version.number,
-            former=None if former is None else former.number,
+            former=former,
             content_sha256=version.content_sha256,
             run_id=version.run_id,
             how=how,
             reason=one_line(reason, LONGEST_REASON),  # a tag has room for 5,000 characters
+            user=current_user() if user is None else user,
         )
-        self.retag(version.number, {UNTOLD_TAG: as_line(event).decode()})
-        self._client.set_registered_model_alias(self.name, CHAMPION, str(version.number))
-        self._tidy(version)
-        tell(event)
-        self.retag(version.number, {UNTOLD_TAG: ""})
 
     def _tidy(self, champion: Version) -> None:
         """A champion is no challenger any more, and waits for nobody."""
@@ -257,21 +302,20 @@ class RegistryWriter(RegisteredModel):
             raise PipelineError(f"the reason has {len(reason):,} characters: give one of 1 to {LONGEST_REASON:,}, for those who ask later")
         if word == "rejected" and version.is_champion:
             raise PipelineError(f"{self.name} version {number}: is champion: promote another first, or `mlops models rollback`")
-        when = rfc3339(datetime.now(UTC))
-        made = Decision(word, by, reason, when, version.content_sha256)
-        self.retag(number, {next_decision(version.tags): msgspec.json.encode(made).decode()})
-        tell(
-            VersionDecided(
-                pipeline=self._tracking.settings.name,
-                model=self.name,
-                version=number,
-                content_sha256=made.content_sha256,
-                run_id=version.run_id,
-                decision=word,
-                by=by,
-                reason=reason,
-            )
+        event = VersionDecided(
+            pipeline=self._tracking.settings.name,
+            model=self.name,
+            version=number,
+            content_sha256=version.content_sha256,
+            run_id=version.run_id,
+            decision=word,
+            by=by,
+            reason=reason,
         )
+        made = Decision(word, by, reason, rfc3339(event.time), version.content_sha256)
+        self._note(number, event)
+        self.retag(number, {next_decision(version.tags): msgspec.json.encode(made).decode()})
+        self._tell(number, event, tell)
         return made
 
     def settle(self, number: int, word: Word, reason: str, by: str, tell: Listener) -> Settled:
@@ -287,6 +331,8 @@ class RegistryWriter(RegisteredModel):
             settled = self.promote(number, None, tell, "approved by a person", made.reason)
         elif waited:
             self.wait_no_more(number)
+        if settled.is_champion:  # the alias may have been moved in MLflow before anybody let it be taken
+            self._tell_of_another(settled, tell)
         return Settled(made, settled, former, waited)
 
     def wait_no_more(self, number: int) -> None:
@@ -374,6 +420,12 @@ class RegistryWriter(RegisteredModel):
 
     def _write_history(self, history: list[int]) -> None:
         self._client.set_registered_model_tag(self.name, HISTORY_TAG, json.dumps(history[-REMEMBERED:]))
+
+
+def _stands(event: VersionDecided, version: Version) -> bool:
+    """Whether a person's word that was about to be written on a version is among those there."""
+    said = Decision(event.decision, event.by, event.reason, rfc3339(event.time), event.content_sha256)
+    return said in version.decisions
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from mlops_pipeline.config.addresses import is_postgresql
 from mlops_pipeline.config.experiment import load_experiment
 from mlops_pipeline.config.finding import release_config
 from mlops_pipeline.config.release import TEST, load_releases
@@ -22,6 +22,7 @@ from mlops_pipeline.layout import find_project
 from mlops_pipeline.lines import Words, labelled, shown_on, text_of
 from mlops_pipeline.records.entry import CHALLENGER as ANSWERED_ARM
 from mlops_pipeline.records.reading import arm_in, requests_of
+from mlops_pipeline.registry.lock import afterwards
 from mlops_pipeline.registry.versions import CHALLENGER
 from mlops_pipeline.release.controller import Controller, Looked, begin, end, moved, of_fixed, stop, tell_of
 from mlops_pipeline.release.opened import Opened, opened
@@ -47,6 +48,7 @@ ALIKE = 5e-5
 """Ends of an estimate that are the same as far as it is written."""
 SHARE = 4.0
 """Between two looks so much longer than a look took, at least."""
+_UNTOLD = "what was decided is done; it cannot be told now, and is at the next look of `mlops release watch`: {}"
 
 
 @contextmanager
@@ -54,6 +56,27 @@ def _opened(config: Path | None) -> Iterator[tuple[Opened, Table]]:
     of = opened(config)
     with closing(of.table()) as table:
         yield of, table
+
+
+@contextmanager
+def _there(config: Path | None) -> Iterator[tuple[Opened, Table | None]]:
+    """The same for who only reads: no table where nobody has begun a release."""
+    of = opened(config)
+    if (table := of.table_there()) is None:
+        yield of, None
+        return
+    with closing(table):
+        yield of, table
+
+
+@contextmanager
+def _under_way(config: Path | None) -> Iterator[tuple[Opened, Table, Release]]:
+    """The release that is under way. Raises :class:`PipelineError` if none is."""
+    with _there(config) as (of, table):
+        release = None if table is None else table.current().get(of.model)
+        if table is None or release is None:
+            raise PipelineError(f"{of.model}: no release is under way: `mlops release start VERSION` begins one")
+        yield of, table, release
 
 
 def start(console: Console, config: Path | None, version: int, reason: str, *, wait: bool, experiment: Experiment | None = None) -> None:
@@ -78,8 +101,7 @@ def start(console: Console, config: Path | None, version: int, reason: str, *, w
         registry.fetch(challenger)
         of.refuse_unfit(str(champion.number), str(version))
         number = _begun(of, table, registry, champion.number, version, reason or "typed")
-        tell_of(of, table, _listener(of, console))
-        put_there(of, table, {})
+        _tell(of, table, console, _listener(of, console))
         if not wait:
             console.print(
                 f"release {number} has begun: `mlops release watch` carries it on; without it the lease ends in {of.settings.lease_s:g} s"
@@ -160,9 +182,10 @@ def _watch(console: Console, config: Path | None, until_over: int | None) -> Non
 
 def status(console: Console, config: Path | None, *, as_json: bool) -> None:
     """`mlops release status`."""
-    with _opened(config) as (of, table):
+    with _there(config) as (of, table):
         known = known_of(of, table, {})
-        unable = table.unable(known["releases"][0]["release"]) if known["releases"] and known["releases"][0]["state"] in LIVE else []
+        under_way = [each["release"] for each in known["releases"][:1] if each["state"] in LIVE]
+        unable = [reason for number in under_way if table is not None for reason in table.unable(number)]
         if as_json:
             print(json.dumps({**known, "unable": unable}, indent=2))
             return
@@ -211,12 +234,11 @@ def _is_same(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
 
 def change(console: Console, config: Path | None, state: StateWord, reason: str) -> None:
     """`mlops release pause`, `resume` and `abort`. Raises :class:`PipelineError` without a release that can be changed so."""
-    with _opened(config) as (of, table):
-        release = _current(of, table)
+    with _under_way(config) as (of, table, release):
         if state == "aborted":
             started = table.started(release.number)
             tell, announced = _announcing(console)
-            _abort(of, table, started, reason, _kept(of, tell))
+            _abort(of, table, started, reason, console, _kept(of, tell))
             _say_end(console, of, table, started, announced)
             for line in _ended_lines(of, table, started):
                 console.print(text_of(line))
@@ -250,11 +272,19 @@ def change(console: Console, config: Path | None, state: StateWord, reason: str)
             raise PipelineError(
                 f"release {release.number}: was changed by somebody else meanwhile: look at `mlops release status`, and type it again"
             )
-        tell_of(of, table, _listener(of, console))
+        _tell(of, table, console, _listener(of, console))
+
+
+def _tell(of: Opened, table: Table, console: Console, tell: Listener) -> None:
+    """Tell of what was decided, which stands whether or not it can be told now: the next look tells what is left."""
+    try:
+        tell_of(of, table, tell)
         put_there(of, table, {})
+    except PipelineError as error:
+        console.print(_UNTOLD.format(error))
 
 
-def _abort(of: Opened, table: Table, started: Started, reason: str, tell: Listener) -> None:
+def _abort(of: Opened, table: Table, started: Started, reason: str, console: Console, tell: Listener) -> None:
     """Throw a challenger out, whatever is decided meanwhile. Raises :class:`PipelineError` if it is champion by then."""
     try:
         while (last := table.last(started.number)) is not None and last.state in LIVE:
@@ -266,8 +296,7 @@ def _abort(of: Opened, table: Table, started: Started, reason: str, tell: Listen
             f"`mlops release watch` does it once it can, or this command again: {error}"
         ) from error
     finally:
-        tell_of(of, table, tell)
-        put_there(of, table, {})
+        _tell(of, table, console, tell)
     if (last := table.last(started.number)) is not None and last.state == "promoted":
         raise PipelineError(
             f"release {started.number}: was over before, version {started.challenger} is champion: "
@@ -330,8 +359,7 @@ def _answered_by(of: Opened, started: Started) -> str:
 
 def promote(console: Console, config: Path | None, reason: str, by: str) -> None:
     """`mlops release promote`: a person lets a release leave its step, where its policy asks for one."""
-    with _opened(config) as (of, table):
-        release = _current(of, table)
+    with _under_way(config) as (of, table, release):
         started = table.started(release.number)
         step = next((each for each in of.policy(started).steps if each.name == release.step), None)
         experiment = of.policy(started).experiment
@@ -413,7 +441,9 @@ def report_test(console: Console, config: Path | None, number: int, output: Path
     from mlops_pipeline.experiments.face import tell
     from mlops_pipeline.release.tested import units_of
 
-    with _opened(config) as (of, table):
+    with _there(config) as (of, table):
+        if table is None:
+            raise PipelineError(f"release {number}: there is none: `mlops release start VERSION` begins the first")
         started = table.started(number)
         experiment, units = units_of(of, started, table.transitions(number))
     return tell(console, experiment, units, output, as_json=as_json)
@@ -446,9 +476,9 @@ def _step_now(config: Path | None) -> str | None:
     """Where the release is that is under way; None where there is none, or nobody can tell."""
     try:
         of = opened(config)
-        if "://" not in of.where and not Path(of.where).is_file():
+        if (table := of.table_there()) is None:
             return None
-        with _opened(config) as (of, table):
+        with closing(table):
             found = table.current().get(of.model)
     except PipelineError:
         return None
@@ -458,7 +488,7 @@ def _step_now(config: Path | None) -> str | None:
 def end_releases(pipeline: Path, console: Console, why: str) -> None:
     """End what is under way of a pipeline, for one who moves the alias himself: no other process may decide on the champion meanwhile.
 
-    Nothing is made where there is no table.
+    Nothing is made where there is no table. What has ended is told when others may decide again.
     """
     project = find_project(pipeline)
     try:
@@ -469,19 +499,19 @@ def end_releases(pipeline: Path, console: Console, why: str) -> None:
     if of.watch.config.resolve() != pipeline.resolve():
         console.print(f"no release was looked at: the server that the settings of {project} name has another pipeline")
         return
-    if not is_postgresql(of.where) and not Path(of.where).is_file():
+    if (table := of.table_there()) is None:
         return
-    with closing(of.table()) as table:
+    with closing(table):
         stop(of, table, why, current_user())
-        tell_of(of, table, _listener(of, console))
-        put_there(of, table, {})
+    afterwards(partial(_tell_ended, of, console))
 
 
-def _current(of: Opened, table: Table) -> Release:
-    there = table.current()
-    if of.model not in there:
-        raise PipelineError(f"{of.model}: no release is under way: `mlops release start VERSION` begins one")
-    return there[of.model]
+def _tell_ended(of: Opened, console: Console) -> None:
+    try:
+        with closing(of.table()) as table:
+            _tell(of, table, console, _listener(of, console))
+    except PipelineError as error:
+        console.print(_UNTOLD.format(error))
 
 
 def _shown(of: Opened, table: Table, looked: Looked) -> list[Text]:

@@ -47,7 +47,9 @@ class Span(NamedTuple):
 def spans_of(of: Opened) -> list[Span]:
     """How units were divided, by the table's transitions, in order of time."""
     made = list[Span]()
-    with closing(of.table()) as table:
+    if (table := of.table_there()) is None:
+        return made
+    with closing(table):
         for started in table.releases(of.model):
             made += [
                 Span(turn.made, end, started.champion, started.challenger, turn.weight, started.unit != "request")

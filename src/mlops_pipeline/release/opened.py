@@ -26,7 +26,7 @@ from mlops_pipeline.registry.champion import RegistryWriter
 from mlops_pipeline.release.evidence import settled_after
 from mlops_pipeline.release.ledger import Ledger
 from mlops_pipeline.release.reward import refuse_untold
-from mlops_pipeline.release.table import Started, Table, open_table, with_ends
+from mlops_pipeline.release.table import Started, Table, open_table, table_there, with_ends
 
 if TYPE_CHECKING:
     from mlops_pipeline.contract.reference import Reference
@@ -67,6 +67,10 @@ class Opened:
     def table(self) -> Table:
         """Open the table; it is made if it is missing."""
         return open_table(self.where, self.watch.place.model)
+
+    def table_there(self) -> Table | None:
+        """The table where somebody has made it, for who does not begin with it."""
+        return table_there(self.where, self.watch.place.model)
 
     def registry(self) -> RegistryWriter:
         """The registry, to be written too."""

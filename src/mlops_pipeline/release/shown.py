@@ -37,13 +37,15 @@ def put_there(of: Opened, table: Table, latest: Latest) -> None:
         state.show(JSON, json.dumps(known, allow_nan=False), now)
 
 
-def known_of(of: Opened, table: Table, latest: Latest) -> dict[str, Any]:
+def known_of(of: Opened, table: Table | None, latest: Latest) -> dict[str, Any]:
     """The last releases as plain values, the newest first.
 
     ``verdict`` is of the newest, ``verdicts`` are of each challenger's, for whoever asks whether to go on with it.
     """
-    shown = _last_shown(of)
-    releases = [_release(of, table, each, latest, shown.get(each.number)) for each in reversed(table.releases(of.model)[-MOST:])]
+    releases: list[dict[str, Any]] = []
+    if table is not None:
+        shown = _last_shown(of)
+        releases = [_release(of, table, each, latest, shown.get(each.number)) for each in reversed(table.releases(of.model)[-MOST:])]
     newest = releases[0] if releases else None
     # Older controllers have written numbers beside transitions that JSON has no word for.
     known: dict[str, Any] = in_json(

@@ -19,7 +19,7 @@ import msgspec
 
 from mlops_pipeline import database
 from mlops_pipeline.config.addresses import is_postgresql
-from mlops_pipeline.database import RETURNING, PostgreSQL, Row, add_row
+from mlops_pipeline.database import LOCKED_S, RETURNING, NotThere, PostgreSQL, Row, add_row
 from mlops_pipeline.errors import PipelineError
 
 StateWord = Literal["running", "paused", "promoted", "aborted", "inconclusive"]
@@ -128,26 +128,29 @@ class Anothers(PipelineError):
 class Table:
     """Releases in one place. Its methods may be called from several threads; each raises :class:`PipelineError` if it is away.
 
-    ``of`` is the registered model whose releases these are; a database that is another's is refused.
+    ``of`` is the registered model whose releases these are; a database that is another's is refused. With ``wait_s`` nothing is made,
+    which raises :class:`NotThere` where nobody has, and no statement waits longer for others.
     """
 
-    def __init__(self, where: str | Path, of: str = "") -> None:
-        address = str(where)
+    def __init__(self, where: str | Path, of: str = "", wait_s: float | None = None) -> None:
+        file, uri = Path(where), str(where) if is_postgresql(str(where)) else None
         tables = database.Tables(TABLES, VERSION, "releases", "release")
-        self._database = database.opened(Path(address), address if is_postgresql(address) else None, tables)
+        self._database = database.opened(file, uri, tables) if wait_s is None else database.found(file, uri, tables, wait_s)
         self._lock = threading.RLock()
         self._seen: Row | None = None
         self.place = self._database.place
         if of and isinstance(self._database, PostgreSQL):
             try:
-                self._refuse_anothers(of)
+                self._refuse_anothers(of, claiming=wait_s is None)
             except PipelineError:
                 self.close()
                 raise
 
-    def _refuse_anothers(self, of: str) -> None:
+    def _refuse_anothers(self, of: str, *, claiming: bool) -> None:
         """Names in addresses and versions' numbers of two pipelines are alike: one would answer by the other's release."""
         found = self._ask(_OWNER)
+        if not found and not claiming:
+            return
         if not found:  # only now are others kept from writing: every worker asks this whenever it connects
             with self._writing():
                 found = self._ask(_OWNER)
@@ -386,3 +389,11 @@ class Table:
 def open_table(where: str | Path, of: str = "") -> Table:
     """The table in a SQLite file, made if it is missing, or at ``postgresql://…``, of a registered model. Raises :class:`PipelineError`."""
     return Table(where, of)
+
+
+def table_there(where: str | Path, of: str = "", wait_s: float = LOCKED_S) -> Table | None:
+    """The table where it is there already, for who only reads or tells: nothing is made. Raises :class:`PipelineError`."""
+    try:
+        return Table(where, of, wait_s)
+    except NotThere:
+        return None

@@ -1,6 +1,7 @@
 """Servers look at the registry at once where another version is champion, or a person lets one be taken: whoever it was told of it.
 
-What wakes them is a row in the table of releases. Who misses it looks every ``registry.poll_s`` all the same.
+What wakes them is a row in the table of releases, once nobody waits for whoever decided. Who misses it looks every ``registry.poll_s`` all
+the same.
 """
 
 from __future__ import annotations
@@ -13,11 +14,15 @@ from typing import TYPE_CHECKING
 from mlops_pipeline.config.addresses import is_postgresql, resolved
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import ChampionChanged, Event, Listener, VersionDecided, Warned, kept_for, told
+from mlops_pipeline.registry.lock import afterwards
 from mlops_pipeline.registry.versions import CHAMPION
 
 if TYPE_CHECKING:
     from mlops_pipeline.config.pipeline import Settings
     from mlops_pipeline.layout import Layout
+
+WAIT_S = 5.0
+"""At most so long a table is waited for that others write to; so long, too, for a server of PostgreSQL to answer."""
 
 
 def told_for(settings: Settings, layout: Layout, *others: Listener, where: str = "") -> Listener:
@@ -28,30 +33,37 @@ def told_for(settings: Settings, layout: Layout, *others: Listener, where: str =
 def waking(settings: Settings, layout: Layout, *others: Listener, where: str = "") -> Listener:
     """A listener that wakes the servers of a pipeline: those that its project's settings name, and those that look at the table ``where``.
 
-    Servers that cannot be told are no reason to fail: :class:`Warned` is kept and told to the others.
+    What is told while others wait for a decision wakes them when that is over, and once, whatever was decided. Servers that cannot be
+    told are no reason to fail: :class:`Warned` is kept and told to the others.
     """
+    heard: list[int] = []
 
-    def wake(event: Event) -> None:
-        if not isinstance(event, ChampionChanged) and not (isinstance(event, VersionDecided) and event.decision == "approved"):
-            return
+    def wake() -> None:
         problems: list[str] = []
-        for place in {_place(where), *_places(settings, layout, problems)} if where else _places(settings, layout, problems):
+        version, places = heard[-1], _places(settings, layout, problems)
+        heard.clear()
+        for place in sorted(places | {_place(where)} if where else places):
             try:
-                _wake(place, str(event.version))
+                _wake(place, settings.registry.model or settings.name, str(version))
             except PipelineError as error:
                 problems.append(str(error))
         for problem in problems:
-            text = f"a server was not told of version {event.version}, and hears of it when it looks at the registry itself: {problem}"
+            text = f"a server was not told of version {version}, and hears of it when it looks at the registry itself: {problem}"
             kept_for(settings, layout, *others)(Warned(pipeline=settings.name, text=text))
 
-    return wake
+    def hear(event: Event) -> None:
+        if isinstance(event, ChampionChanged) or (isinstance(event, VersionDecided) and event.decision == "approved"):
+            heard.append(event.version)
+            afterwards(wake)
+
+    return hear
 
 
 def _places(settings: Settings, layout: Layout, problems: list[str]) -> set[str]:
     """Where the servers of a pipeline look at releases, as the settings of its project say; one without any by the pipeline's own."""
     from mlops_pipeline.config.serving import load_serving
 
-    found: set[str] = set()
+    found, model = set[str](), settings.registry.model or settings.name
     for path in set(_servers(layout.config, problems)) or {layout.config.resolve()}:
         try:
             serving = load_serving(path, running=True)
@@ -59,12 +71,10 @@ def _places(settings: Settings, layout: Layout, problems: list[str]) -> set[str]
         except PipelineError as error:
             problems.append(str(error))
             continue
-        if serving.pipeline is None and serving.registry.model == (settings.registry.model or settings.name):
-            base = path.parent
-        elif serving.pipeline is not None and (path.parent / serving.pipeline).resolve() == layout.config.resolve():
-            base = layout.root
-        else:
-            continue  # another pipeline's
+        is_of_this = serving.pipeline is not None and (path.parent / serving.pipeline).resolve() == layout.config.resolve()
+        if (serving.registry.model or (model if is_of_this else None)) != model or (serving.pipeline is not None and not is_of_this):
+            continue  # another pipeline's, or another model's
+        base = layout.root if is_of_this else path.parent
         found.add(table or _place(str(base / serving.release.file)))
     return found
 
@@ -95,9 +105,11 @@ def _place(where: str) -> str:
     return where if is_postgresql(where) else str(Path(where).resolve())
 
 
-def _wake(place: str, version: str) -> None:
-    from mlops_pipeline.release.table import open_table
+def _wake(place: str, of: str, version: str) -> None:
+    """Nothing where there is no table: nobody looks there."""
+    from mlops_pipeline.release.table import table_there
 
-    if is_postgresql(place) or Path(place).is_file():
-        with closing(open_table(place)) as table:
+    table = table_there(place, of, WAIT_S)
+    if table is not None:
+        with closing(table):
             table.champion_moved(CHAMPION, version)

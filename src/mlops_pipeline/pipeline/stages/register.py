@@ -28,7 +28,7 @@ from mlops_pipeline.layout import Layout
 from mlops_pipeline.modelling.card import model_card
 from mlops_pipeline.modelling.gate import Rule, decide, decide_again
 from mlops_pipeline.modelling.report import Outcome, report, run_note
-from mlops_pipeline.modelling.skew import skew_of
+from mlops_pipeline.modelling.skew import Skew, skew_of
 from mlops_pipeline.modelling.trained_rows import write_trained_rows
 from mlops_pipeline.pages import in_markdown
 from mlops_pipeline.registry.admission import IDENTITY_TAG, PASSED_TAG, WAITS_TAG, admitted, waiting, waits
@@ -79,25 +79,21 @@ def register(settings: Settings, layout: Layout, console: Console, tell: Listene
         training = msgspec.structs.replace(training, card=Card(**settings.registry.card.model_dump()))
         folder = _assembled(layout, training, Path(temporary) / "model")
         identity = identity_digest(folder)
-        latency_ms, size_mb = _latency_ms(load_scorer(folder, threads=1), folder), training.model_bytes / 1e6
+        latency_ms = _latency_ms(load_scorer(folder, threads=1), folder)
         skew = skew_of(training, layout.replay, layout.raw, layout.test) if settings.gate.skew else None
+        fit, place = _Fit(training, evaluation, identity, latency_ms, skew), Path(temporary) / "again"
+        # What takes long is done before others are kept from deciding on the champion: a comparison, and a fit if this is to be champion.
+        likely = _verdict(registry, settings, layout, fit)
+        if settings.registry.refit_on_all and likely.passed and likely.again is None:
+            _on_all_rows(settings, layout, training, likely.evaluation, place, console)
         with registry.deciding(tell):
             registry.admit_champions_of_before(tell)
-            again = registry.fitted_again(identity, evaluation.test_sha256) if settings.registry.refit_on_all else None
-            version = again or registry.find(identity)
-            if version is not None and version.is_champion and not version.refused:
-                then = [Rule(**rule) for rule in version.gate]
-                # The time that was measured when it was registered: a busy machine says nothing new of the sitting champion.
-                latency_ms = version.latency_ms or latency_ms
-                rules = decide_again(settings.gate, evaluation, then, latency_ms=latency_ms, size_mb=size_mb, skew=skew)
-            else:
-                against = _against_todays_champion(tracking, settings, layout, training, evaluation)
-                evaluation, taken_back = msgspec.structs.replace(evaluation, champion=against), version.taken_back if version else ""
-                rules = decide(settings.gate, evaluation, latency_ms=latency_ms, size_mb=size_mb, rolled_back=taken_back, skew=skew)
-            passed = all(rule.passed for rule in rules)
+            verdict = _verdict(registry, settings, layout, fit, likely.evaluation.champion)
+            again, version, evaluation, rules = verdict.again, verdict.version, verdict.evaluation, verdict.rules
+            passed, latency_ms = verdict.passed, verdict.latency_ms
             served, judged_identity = training, identity
             if again is not None or (settings.registry.refit_on_all and passed):
-                place = registry.fetch(again) if again is not None else Path(temporary) / "again"
+                place = registry.fetch(again) if again is not None else place
                 folder, served, evaluation = _on_all_rows(settings, layout, training, evaluation, place, console)
                 identity = identity_digest(folder)
                 version = again or registry.find(identity)
@@ -129,6 +125,49 @@ def register(settings: Settings, layout: Layout, console: Console, tell: Listene
         },
     )
     _say(console, version, outcome)
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """What was trained and evaluated, and what of it the gate is told besides."""
+
+    training: Contract
+    evaluation: Evaluation
+    identity: str
+    latency_ms: float
+    skew: Skew | None
+
+
+@dataclass(frozen=True)
+class _Verdict:
+    """What the gate says of a fit beside today's champion; the versions there are of it: fitted again on all rows, and in any way."""
+
+    again: Version | None
+    version: Version | None
+    evaluation: Evaluation
+    rules: list[Rule]
+    latency_ms: float
+
+    @property
+    def passed(self) -> bool:
+        return all(rule.passed for rule in self.rules)
+
+
+def _verdict(registry: RegistryWriter, settings: Settings, layout: Layout, fit: _Fit, compared: AgainstChampion | None = None) -> _Verdict:
+    """Judge a fit; ``compared`` is a comparison made before, which holds if that version is still champion."""
+    evaluation, latency_ms, size_mb = fit.evaluation, fit.latency_ms, fit.training.model_bytes / 1e6
+    again = registry.fitted_again(fit.identity, evaluation.test_sha256) if settings.registry.refit_on_all else None
+    version = again or registry.find(fit.identity)
+    if version is not None and version.is_champion and not version.refused:
+        then = [Rule(**rule) for rule in version.gate]
+        # The time that was measured when it was registered: a busy machine says nothing new of the sitting champion.
+        latency_ms = version.latency_ms or latency_ms
+        rules = decide_again(settings.gate, evaluation, then, latency_ms=latency_ms, size_mb=size_mb, skew=fit.skew)
+    else:
+        against = _against_todays_champion(registry, settings, layout, fit, compared)
+        evaluation, taken_back = msgspec.structs.replace(evaluation, champion=against), version.taken_back if version else ""
+        rules = decide(settings.gate, evaluation, latency_ms=latency_ms, size_mb=size_mb, rolled_back=taken_back, skew=fit.skew)
+    return _Verdict(again, version, evaluation, rules, latency_ms)
 
 
 def _may_go_on(version: Version, becomes: Then, evaluation: Evaluation) -> bool:
@@ -242,19 +281,20 @@ def _speeds(folder: Path) -> dict[str, float]:
 
 
 def _against_todays_champion(
-    tracking: Tracking, settings: Settings, layout: Layout, training: Contract, evaluation: Evaluation
+    registry: RegistryWriter, settings: Settings, layout: Layout, fit: _Fit, compared: AgainstChampion | None
 ) -> AgainstChampion | None:
     """The stored comparison if it is with today's champion; made again if another became champion since."""
     from mlops_pipeline.modelling.against_champion import compare
     from mlops_pipeline.modelling.evaluation import held_out
 
-    found = RegistryWriter(tracking).champion_besides(training.model_sha256)
+    training = fit.training
+    found = registry.champion_besides(training.model_sha256)
     if found is None:
         return None
     champion, folder = found
-    stored = evaluation.champion
-    if stored is not None and stored.content_sha256 == champion.content_sha256:
-        return stored
+    for known in (fit.evaluation.champion, compared):
+        if known is not None and known.content_sha256 == champion.content_sha256:
+            return known
     test, ours = held_out(settings, layout, training.classes)
     rules, things = settings.evaluate, settings.split.together
     return compare(champion, folder, ours, training, test, layout.train, rules, settings.seed, things)
