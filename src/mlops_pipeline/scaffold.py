@@ -46,7 +46,10 @@ HELD_OUT_AT_MOST = 0.4
 SET_ASIDE_AT_MOST = 0.05
 """What `init` writes for the share of rows that may be broken, where some are and that is enough."""
 
-TOTALS = frozenset(("total", "totals", "grand total", "sum", "summe", "gesamt", "insgesamt", "somme", "suma", "totale", "合计", "总计"))
+TOTALS = frozenset(
+    "total|totals|total général|total general|total geral|grand total|sum|summe|gesamt|gesamtsumme|insgesamt|summa|totalt|somme|suma|razem|celkem|"
+    "totale|totaal|összesen|yhteensä|итого|всего|合计|总计|合計".split("|")
+)
 
 CHUNK_MB = 4
 

@@ -170,7 +170,9 @@ def test_a_column_of_one_value_and_of_nulls_tells_which_rows_have_it() -> None:
     marks = (*marks, cycle("49.5", None), cycle("2.0", ""), cycle("(5)", ""))
     for values in marks:
         one = kinds.described(profile_of(pl.DataFrame({"marked": values})), "y")["marked"]
-        assert (one.left_out, one.note) == ("", "holds one value or none: what it tells is whether there is one")
+        said = "holds one value or none: what it tells is whether there is one"
+        said += f"; a request says it as '{values[0]}'" if values[0] in ("5 %", "(5)") else ""
+        assert (one.left_out, one.note) == ("", said)
         assert (one.kind, one.format) == ("category", None), "a number that is filled in where it is missing tells nothing"
     for values in (cycle("49.90", None), cycle("2.00", ""), cycle("7", "7.0", None), [*cycle(7, None), 8]):
         assert kinds.described(profile_of(pl.DataFrame({"marked": values})), "y")["marked"].kind != "category"
@@ -542,6 +544,23 @@ MEANT: dict[str, tuple[list[str], tuple[str, str | None], str, Any]] = {
     "proportions": (cycle("16:9", "4:3"), ("category", None), "", "4:3"),
     "part numbers": (cycle("4711-01", "4711-12"), ("category", None), "read as text", "4711-12"),
     "one odd of few": (["seven", *map(str, range(11, 51))], ("integer", None), "'seven' (1) is taken for null", 11),
+    "dialed": (
+        cycle("+48 512 345 678", "+48 601 234 567"),
+        ("category", None),
+        "values such as '+48 512 345 678' are dialed: read as text; to make 48512345678 of it write kind: number, format: '1 234,5'",
+        "+48 601 234 567",
+    ),
+    "gains and losses": (cycle("+1 250", "-1 500", "300"), ("number", "1 234,5"), "", -1500.0),
+    "months alone in another language": (cycle("März 2024", "Mai 2024"), ("category", None), "'Mai 2024' are read as text, not as moments", "Mai 2024"),
+    "short months in another language": (cycle("janv. 24", "févr. 24"), ("category", None), "'févr. 24' are read as text", "févr. 24"),
+    "a weekday in another language": (
+        cycle("Montag, 4. März 2024", "Dienstag, 5. März 2024"),
+        ("category", None),
+        "'Montag, 4. März 2024' are read as text, not as moments",
+        "Dienstag, 5. März 2024",
+    ),
+    "blanks within days": (cycle("2024. 01. 31.", "2024. 02. 01."), ("category", None), "not as moments", "2024. 02. 01."),
+    "models of a year": (cycle("Golf 2010", "Polo 2011"), ("category", None), "", "Polo 2011"),
 }
 
 

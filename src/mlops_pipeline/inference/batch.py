@@ -83,7 +83,7 @@ def predict_file(
     # Words for null are the model's to read; an empty cell alone is nothing in any file.
     usual = Source(path=str(source), null_values=("",), **(scorer.contract.dialect.unusual | AS_THEY_COME))
     written, otherwise = as_written(source, usual, way.names)
-    chunks = one_ahead(read_file(source, written, CHUNK_MB, way.names))
+    chunks = one_ahead(read_file(source, written, CHUNK_MB, way.names, scorer.signature.every_word_for_null))
     left_out: tuple[str, ...] | None = None
     reasons: list[str] = []
     with ExitStack() as stack:

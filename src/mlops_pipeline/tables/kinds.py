@@ -88,15 +88,26 @@ _NEARLY_NUMBER = re.compile(
 mark, one that a spreadsheet was to leave alone; numbers in two ways of writing, or in other digits.
 """
 
-_NEARLY_MOMENT = re.compile(
-    r"(?:\d{4}([-/.])\d{1,2}\1\d{1,2}|\d{1,2}([-/.])\d{1,2}\2\d{4}|\d{8}T\d{4,6}"
-    r"|\d{1,2}(?:\.|er|st|nd|rd|th)?[ /-](?:de )?[^\W\d_]{3,10}\.?,?[ /-](?:de )?\d{4})(?!\d).{0,40}"
+_MONTHS = (
+    "jan ene gen feb fév fev mar mär mrt apr avr abr mai may maj mei mag jun juin giu jul juil lug aug aoû ago sep set okt oct ott out "
+    "nov dez dec déc dic"
 )
-"""What a person may take for a day, or for a moment."""
+_MONTH = rf"(?i:{_MONTHS.replace(' ', '|')})[^\W\d_]{{0,8}}\.?"
+"""How a month's name begins in some languages; which it is, no format says."""
+
+_NEARLY_MOMENT = re.compile(
+    r"(?:\d{4}([-/.]) ?\d{1,2}\1 ?\d{1,2}\.?|\d{1,2}([-/.])\d{1,2}\2\d{4}|\d{8}T\d{4,6}"
+    r"|(?:[^\W\d_]{2,10}\.?,? )?\d{1,2}(?:\.|er|st|nd|rd|th)?[ /-](?:de )?[^\W\d_]{3,12}\.?,?[ /-](?:de )?\d{4})(?!\d).{0,40}"
+    rf"|{_MONTH}[ /-](?:de )?(?:\d{{2}}|\d{{4}})|(?:KW|W) ?\d{{1,2}}[ /-]\d{{4}}"
+)
+"""What a person may take for a day, for a month or a week of a year, or for a moment."""
 
 _OPEN_ENDED = re.compile(rf"\d+[{SPACES}]*[-−–+]")
 OPEN_ENDS = 0.95
 """Where so large a share of values are whole numbers with a minus behind them (or a plus, at the end of such bands), they are labels."""
+
+_DIALED = re.compile(rf"\+\d{{1,3}}(?:[{SPACES}]\d{{2,4}}){{2,5}}")
+"""A number that is dialed, its country first."""
 
 _FOR_NULL = re.compile(r"-(9+|8{2,}|7{2,})")
 """What many write where there is no number, and no number is below zero."""
@@ -128,7 +139,13 @@ _NULL_EVERYWHERE = frozenset(
 """Markers that are null in a column of categories too."""
 
 _INDEX = re.compile(r"|Unnamed: \d+|rownames|row\.names|row_names|\.\.\.1|__index_level_\d+__|index", re.IGNORECASE)
-_IDENTIFIER = set(re.findall(r"\w+", "id ids uuid guid key index rownames rowname rownum row nr no number nummer identifier recordid obs"))
+_IDENTIFIER = set(
+    re.findall(
+        r"\w+",
+        "id ids uuid guid key index rownames rowname rownum row nr no number nummer identifier recordid obs "
+        "phone telephone telefon telefono telefone tel fax iban",
+    )
+)
 _KEYS = {"id", "ids", "uuid", "guid"}
 _THINGS = set(
     re.findall(
@@ -508,7 +525,7 @@ def _described(column: ColumnProfile) -> Described:
         return _with(typed[column.held], note=SECONDS if column.held == "clock" else "")
     if column.held in ("integer", "float", "text"):
         one, written = _moments_as_numbers(column) or _number(column), _written_number(column)
-        if written is not None and (label := _bound_of_a_level(column, written) or _open_ends(column, written)):
+        if written is not None and (label := _bound_of_a_level(column, written) or _open_ends(column, written) or _dialed(column, written)):
             return _noted(_text(column), label)
         if written is not None and (one is None or written.odd < one.odd):
             return written
@@ -683,6 +700,16 @@ def _open_ends(column: ColumnProfile, written: Described) -> str:
     example = _shortest(text for text in ends if not text.endswith("+"))
     remedy = f"to make {number_of(example, written.format):g} of it write kind: number, format: '{written.format}'"
     return f"values such as '{example}' end in a minus: read as text; {remedy}"
+
+
+def _dialed(column: ColumnProfile, written: Described) -> str:
+    """What to say of numbers that are dialed, ``+48 512 345 678``, of which blanks between thousands would make amounts; else empty."""
+    held = [text for text in column.bare if text not in MARKERS]
+    if column.numbers or len(held) < 2 or not all(map(_DIALED.fullmatch, held)):
+        return ""
+    example = _shortest(text for text in held if number_of(text, written.format) is not None)
+    remedy = f"to make {number_of(example, written.format):.0f} of it write kind: number, format: '{written.format}'"
+    return f"values such as '{example}' are dialed: read as text; {remedy}"
 
 
 def _side(text: str) -> str:
@@ -920,7 +947,9 @@ def _as_mark(column: ColumnProfile, one: Described) -> Described:
     if text not in (by_json, f"{by_json}.0"):
         return one
     # A category is read as no number.
-    note = "; ".join(part for part in one.note.split("; ") if not part.startswith(f"'{text}' is read as "))
+    notes = [part for part in one.note.split("; ") if not part.startswith(f"'{text}' is read as ")]
+    notes += [f"a request says it as '{text}'"] if one.format is not None else []
+    note = "; ".join(filter(None, notes))
     return _with(one, kind="category", format=None, note=note)
 
 
