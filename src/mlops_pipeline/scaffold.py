@@ -47,8 +47,8 @@ SET_ASIDE_AT_MOST = 0.05
 """What `init` writes for the share of rows that may be broken, where some are and that is enough."""
 
 TOTALS = frozenset(
-    "total|totals|total général|total general|total geral|grand total|sum|summe|gesamt|gesamtsumme|insgesamt|summa|totalt|somme|suma|razem|celkem|"
-    "totale|totaal|összesen|yhteensä|итого|всего|合计|总计|合計".split("|")
+    "total|totals|total général|total general|total geral|grand total|sum|summe|gesamt|gesamtsumme|insgesamt|summa|totalt|somme|suma|razem|"
+    "celkem|totale|totaal|összesen|yhteensä|итого|всего|合计|总计|合計".split("|")
 )
 
 CHUNK_MB = 4
@@ -320,7 +320,7 @@ def described(source: Path, path: str, target: str, name: str, root: str, writte
     # A line of units, or remarks at the end, in a table of a few rows.
     lost = (len(misshapen) + max(one.odd for one in columns.values())) / (rows + len(misshapen))
     given = {"path": path, **written.settings, **signs} | ({"null_values": list(nothing)} if nothing != read_as.null_values else {})
-    named = {name: _column(one, nothing) for name, one in columns.items() if name.strip() and name in held}
+    named = {name: _column(one, nothing, typed=not is_text) for name, one in columns.items() if name.strip() and name in held}
     left_out = [name for name in named if columns[name].left_out]
     if not any(column for column in named if column not in (target, *left_out)):
         left_out = []
@@ -356,12 +356,12 @@ def _positive(target: profile.ColumnProfile, task: str, one: kinds.Described) ->
     return {"positive": min(counts, key=lambda value: (counts[value], value))}
 
 
-def _column(one: kinds.Described, nothing: tuple[str, ...]) -> dict[str, Any]:
-    """A column's description as it stands in the file."""
+def _column(one: kinds.Described, nothing: tuple[str, ...], *, typed: bool) -> dict[str, Any]:
+    """A column's description as it stands in the file; a category of a source with types says itself which texts are null."""
     content: dict[str, Any] = {"kind": one.kind}
     if one.format is not None:
         content["format"] = one.format
-    if one.values & set(nothing) or one.here_alone:
+    if one.values & set(nothing) or one.here_alone or (typed and one.kind == "category" and one.nothing):
         content["null_values"] = [*(word for word in nothing if word not in one.values), *sorted(one.here_alone)]
     return content
 
