@@ -561,6 +561,9 @@ MEANT: dict[str, tuple[list[str], tuple[str, str | None], str, Any]] = {
     ),
     "blanks within days": (cycle("2024. 01. 31.", "2024. 02. 01."), ("category", None), "not as moments", "2024. 02. 01."),
     "models of a year": (cycle("Golf 2010", "Polo 2011"), ("category", None), "", "Polo 2011"),
+    "one year, and years": (cycle("1 year", "3 years", "10+ years"), ("category", None), "'1 year' are read as text, not as numbers", "3 years"),
+    "ranges of a unit": (cycle("0-9g/day", "10-19g/day"), ("category", None), "'0-9g/day' are read as text, not as numbers", "10-19g/day"),
+    "French hours": (cycle("8 h 30", "12 h 05"), ("category", None), "'8 h 30' are read as text, not as numbers", "12 h 05"),
 }
 
 

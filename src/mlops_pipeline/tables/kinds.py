@@ -78,13 +78,14 @@ SPREADSHEET_DAYS = (20_000, 80_000)
 
 _NEARLY_NUMBER = re.compile(
     r"[<>≤≥~≈]?\s?[-+−]?\s?\d[\d.,]*\s?"
-    r"(?:/\s?\d+|[-–]\s?\d[\d.,]*|\+|%|[^\W\d_]{1,4}[²³]?(?:[ ,]{0,2}\d+\s?[^\W\d_]{1,4}){0,3}|[^\W\d_]{1,3}\.)"
+    r"(?:/\s?\d+|[-–]\s?\d[\d.,]*(?:\s?[^\W\d_]{1,8}(?:/[^\W\d_]{1,4})?)?|\+?\s[^\W\d_]{5,8}|\+|%"
+    r"|[^\W\d_]{1,4}[²³]?(?:[ ,]{0,2}\d+\s?[^\W\d_]{1,4}){0,3}|[^\W\d_]{1,3}\.)"
     rf"|(?:{UNITS}|[~≈])\s?[-+−]?\d[\d.,]*|\d{{1,2}}:\d\d(?::\d\d)?[^\d:].{{0,12}}"
     r"|P(?:\d+[YMWD]){0,4}(?:T(?:[\d.]+[HMS]){1,3})?"
-    r"|[-+−]?\d+(?:[.,]\d+)?(?:\s?(?:°.{0,20}|[±*†‡]\s?[\d.,]*|\(\w{1,3}\)|'\s?\d*\"?))?|\d{1,2}h\d\d|[='\"]{1,2}[-+]?\d[\d.,]*[\"']?"
+    r"|[-+−]?\d+(?:[.,]\d+)?(?:\s?(?:°.{0,20}|[±*†‡]\s?[\d.,]*|\(\w{1,3}\)|'\s?\d*\"?))?|\d{1,2}\s?h\s?\d\d|[='\"]{1,2}[-+]?\d[\d.,]*[\"']?"
     r"|(?:ca|approx|about|etwa|env)[. ]\s?\d[\d.,]*"
 )
-"""What a person may take for a number, or for how long something took: a fraction, a range, a unit without a blank, degrees, a footnote's
+"""What a person may take for a number, or for how long something took: a fraction, a range, a unit without a blank, years, degrees, a footnote's
 mark, one that a spreadsheet was to leave alone; numbers in two ways of writing, or in other digits.
 """
 
