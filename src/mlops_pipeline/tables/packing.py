@@ -104,7 +104,8 @@ def _unpacked(stream: IO[bytes], stack: ExitStack) -> IO[bytes] | None:
             stream.seek(0)
             return None
         if len(names) != 1:
-            raise ValueError(f"the archive holds {len(names)} files instead of one{": unpack it, and name one" * bool(names)}")
+            remedy = ": unpack it, and name one" if names else ""
+            raise ValueError(f"the archive holds {len(names)} files instead of one{remedy}")
         return archive.open(names[0])
     if head.startswith(b"\x1f\x8b"):
         import gzip
