@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import textwrap
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -47,9 +48,13 @@ SET_ASIDE_AT_MOST = 0.05
 """What `init` writes for the share of rows that may be broken, where some are and that is enough."""
 
 TOTALS = frozenset(
-    "total|totals|total général|total general|total geral|grand total|sum|summe|gesamt|gesamtsumme|insgesamt|summa|totalt|somme|suma|razem|"
-    "celkem|totale|totaal|összesen|yhteensä|итого|всего|合计|总计|合計".split("|")
+    re.findall(
+        "[^|]+",
+        "total|totals|total général|total general|total geral|grand total|sum|summe|gesamt|gesamtsumme|insgesamt|summa|totalt|somme|suma|"
+        "razem|celkem|totale|totaal|összesen|yhteensä|итого|всего|合计|总计|合計",
+    )
 )
+"""What stands in a last row that sums up the others, in some languages."""
 
 CHUNK_MB = 4
 
@@ -306,7 +311,7 @@ def described(source: Path, path: str, target: str, name: str, root: str, writte
     columns |= {
         name: kinds.Described(name, "text", left_out=why) for name, why in torn_columns(_first_of(source)).items() if name not in held
     }
-    for copy in namesakes(_first_of(source), read_as.dialect, target) if is_text else ():
+    for copy in namesakes(_first_of(source), read_as, target):
         columns[copy] = replace(columns[copy], left_out=f"the header calls it '{target}' as well, which is the target")
     task, columns[target] = kinds.task_of(held[target], columns[target])
     # Cells of Excel, JSON and Parquet end at no sign, which would tell how their texts write numbers.

@@ -502,20 +502,20 @@ def test_a_record_within_a_record_means_the_same_in_a_request_and_in_a_file(tmp_
         {"dose": 3, "patient": {"age": None, "at": None}},
     ]
     path = tmp_path / "rows.jsonl"
-    path.write_text("\n".join(map(json.dumps, rows)))
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n")
     (chunk,) = read_file(path, Source(path=str(path)), 1, signature.names)
     found = judged(chunk.frame, signature).rows
     assert found.numbers is not None
     assert found.categories is not None
     assert found.categories.tolist() == [["b"], ["(missing)"], ["(missing)"]]
-    for given in (
+    for sent in (
         Predict(signature, "m", "1").rows(json.dumps({"records": rows}).encode()),
         Invocations(signature).rows(json.dumps({"dataframe_records": rows}).encode()),
         Invocations(signature).rows(json.dumps({"instances": rows}).encode()),
     ):
-        np.testing.assert_array_equal(given.numbers, found.numbers)
-        np.testing.assert_array_equal(given.categories, found.categories)
-        assert [notice.column for notice in given.notices or ()] == ["patient.name"]
+        np.testing.assert_array_equal(sent.numbers, found.numbers)
+        np.testing.assert_array_equal(sent.categories, found.categories)
+        assert [notice.column for notice in sent.notices or ()] == ["patient.name"]
     twice = {"dose": 1, "patient.age": 40.5, "patient": {"age": 41}}
     with pytest.raises(Refused) as refused:
         signature.from_records([twice])

@@ -569,7 +569,9 @@ def flat(record: dict[str, Any], within: frozenset[str], row: int) -> dict[str, 
     made: dict[str, Any] = {}
     for name, value in _within("", record, within):
         if name in made:
-            raise Refused(422, [Fault("malformed", f"row {row}: column {shown(name)} is given twice, once within a record", row, name[:100])])
+            raise Refused(
+                422, [Fault("malformed", f"row {row}: column {shown(name)} is given twice, once within a record", row, name[:100])]
+            )
         made[name] = value
     return made
 

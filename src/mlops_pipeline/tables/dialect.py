@@ -230,10 +230,10 @@ def _found_in_text(path: Path, text: str, is_cut: bool, encoding: str, names: Co
     return Found(dialect.unusual, tuple(notes))
 
 
-def _named(first: list[str], known: dict[str, Any]) -> tuple[dict[str, bool], list[str]]:
+def _named(first: list[str], known: dict[str, Any], least_nameless: int = 2) -> tuple[dict[str, bool], list[str]]:
     """How a header's names are to be read, and a line for each thing to know of them."""
     notes = []
-    if nameless := _nameless(first):
+    if nameless := _nameless(first, least_nameless):
         notes.append(nameless)
     padded = [name for name in first if _has_blanks_around(name)]
     is_bare = bool(known.get("bare_names", padded))
@@ -247,7 +247,7 @@ def _named(first: list[str], known: dict[str, Any]) -> tuple[dict[str, bool], li
     return {"numbered": bool(repeated), "bare_names": is_bare}, notes
 
 
-def _nameless(first: list[str], least: int = 2) -> str:
+def _nameless(first: list[str], least: int) -> str:
     """What to say of columns without a name; empty where there are fewer."""
     made = [f"column_{place}" for place, name in enumerate(first, 1) if not name.strip()]
     listed = f"{', '.join(made[:SHOWN_ROWS])}{' …' * (len(made) > SHOWN_ROWS)}"
@@ -262,7 +262,7 @@ def _second_header(first: list[str], body: list[list[str]]) -> str:
     for place in places:
         cell, *below = (row[place].strip() if place < len(row) else "" for row in body)
         below = [value for value in below if kind_of(value) != "empty"]
-        is_name = kind_of(cell) == "word" or (_YEAR.fullmatch(cell) is not None and cell not in below)
+        is_name = kind_of(cell) == "word" or (_YEAR.fullmatch(cell) is not None and not any(map(_YEAR.fullmatch, below)))
         if not below or not is_name or sum(kind_of(value) in _TYPED for value in below) < 0.8 * len(below):
             return ""
     shown = _shown([", ".join(filter(None, body[0]))])
@@ -344,10 +344,9 @@ def _found_in_excel(path: Path, names: Collection[str], known: dict[str, Any]) -
         settings["sheet"] = sheet
     notes = [f"of the sheets {', '.join(sheets)} the table is {sheet}"] if len(sheets) > 1 else []
     named = rows[before] if header and before < len(rows) else []
-    if "bare_names" not in known and any(map(_has_blanks_around, named)):
-        settings["bare_names"] = True
-        notes.append("blanks around the columns' names are no part of them")
-    notes += filter(None, (_nameless(named, least=1), _second_header(named, rows[before + 1 :])))
+    made, said = _named(named, known, least_nameless=1)
+    settings |= {"bare_names": True} if made["bare_names"] and "bare_names" not in known else {}
+    notes += [*said, *filter(None, (_second_header(named, rows[before + 1 :]),))]
     if before:
         which = "the first row is" if before == 1 else f"the first {before} rows are"
         notes.append(f"{which} no part of the table ({_shown([', '.join(filter(None, row)) for row in rows[:before]])})")

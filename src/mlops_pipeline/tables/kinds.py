@@ -85,8 +85,8 @@ _NEARLY_NUMBER = re.compile(
     r"|[-+−]?\d+(?:[.,]\d+)?(?:\s?(?:°.{0,20}|[±*†‡]\s?[\d.,]*|\(\w{1,3}\)|'\s?\d*\"?))?|\d{1,2}\s?h\s?\d\d|[='\"]{1,2}[-+]?\d[\d.,]*[\"']?"
     r"|(?:ca|approx|about|etwa|env)[. ]\s?\d[\d.,]*"
 )
-"""What a person may take for a number, or for how long something took: a fraction, a range, a unit without a blank, years, degrees, a footnote's
-mark, one that a spreadsheet was to leave alone; numbers in two ways of writing, or in other digits.
+"""What a person may take for a number, or for how long something took: a fraction, a range, a unit without a blank, years, degrees, a
+footnote's mark, one that a spreadsheet was to leave alone; numbers in two ways of writing, or in other digits.
 """
 
 _MONTHS = (
@@ -141,12 +141,9 @@ _NULL_EVERYWHERE = frozenset(
 
 _INDEX = re.compile(r"|Unnamed: \d+|rownames|row\.names|row_names|\.\.\.1|__index_level_\d+__|index", re.IGNORECASE)
 _IDENTIFIER = set(
-    re.findall(
-        r"\w+",
-        "id ids uuid guid key index rownames rowname rownum row nr no number nummer identifier recordid obs "
-        "phone telephone telefon telefono telefone tel fax iban",
-    )
+    re.findall(r"\w+", "id ids uuid guid key index rownames rowname rownum row nr no number nummer identifier recordid obs iban")
 )
+_DIALED_NAMES = set(re.findall(r"\w+", "phone telephone telefon telefono telefone tel fax"))
 _KEYS = {"id", "ids", "uuid", "guid"}
 _THINGS = set(
     re.findall(
@@ -925,7 +922,7 @@ def _no_feature(column: ColumnProfile, one: Described, place: int) -> str:
         return f"{RUNNING}, the table's index" if is_index else RUNNING
     if is_index and all_differ:
         return "the table's index"
-    named = one.kind != "number" and bool(words & _IDENTIFIER) and all_differ
+    named = all_differ and bool((words & _DIALED_NAMES and column.whole) or (words & _IDENTIFIER and one.kind != "number"))
     coded = one.kind == "text" and (column.words < WORDS) and distinct >= UNIQUE * there
     return f"{IDENTIFIER}: {distinct:,} different values in {there:,} rows" if named or coded else ""
 

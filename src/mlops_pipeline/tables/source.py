@@ -27,7 +27,7 @@ from mlops_pipeline.layout import Layout
 from mlops_pipeline.spreadsheet import harmless_text
 from mlops_pipeline.tables.database import take_snapshot
 from mlops_pipeline.tables.dialect import COMMENT, LOOKED_AT, Unclear, csv_reader, encoding_of, found, refuse_no_file
-from mlops_pipeline.tables.excel import excel_header, excel_table, sheet_names
+from mlops_pipeline.tables.excel import excel_header, excel_table, names_as_written, sheet_names
 from mlops_pipeline.tables.json_lines import json_tables, listing_columns
 from mlops_pipeline.tables.packing import Form, form_of, opened, seekable
 from mlops_pipeline.tables.text import text_of
@@ -519,12 +519,14 @@ def header(path: Path, dialect: Dialect = PLAIN) -> list[str]:
     return _named(_first_row(path, dialect), dialect)
 
 
-def namesakes(path: Path, dialect: Dialect, name: str) -> list[str]:
-    """What those columns of a text are called whose name in the header stood there before, for another."""
-    if not (dialect.numbered and dialect.header):
+def namesakes(path: Path, source: Source, name: str) -> list[str]:
+    """What those columns of a text or of a sheet are called whose name in the header stood there before, for another."""
+    dialect, form = source.dialect, form_of(path)
+    if not dialect.header or not (form == "excel" or (form == "text" and dialect.numbered)):
         return []
-    row = _first_row(path, dialect)
-    return [made for one, made in zip(bare_names(row, dialect), _named(row, dialect), strict=True) if one == name != made]
+    row = bare_names(names_as_written(path, source) if form == "excel" else _first_row(path, dialect), dialect)
+    made = numbered(row) if form == "excel" else _named(row, dialect)
+    return [called for one, called in zip(row, made, strict=True) if one == name != called]
 
 
 def _first_row(path: Path, dialect: Dialect) -> list[str]:
