@@ -573,6 +573,9 @@ MEANT: dict[str, tuple[list[str], tuple[str, str | None], str, Any]] = {
         "3 years",
     ),
     "ranges of a unit": (cycle("0-9g/day", "10-19g/day"), ("category", None), "'0-9g/day' are read as text, not as numbers", "10-19g/day"),
+    "codes with an E": (cycle("12E3", "7E1"), ("number", None), "'7E1' is read as 70: for codes write kind: category", 70.0),
+    "weeks of a language": (cycle("S05-2023", "S06-2023"), ("category", None), "'S05-2023' are read as text, not as moments", "S06-2023"),
+    "quarters of a language": (cycle("T1 2023", "T2 2023"), ("category", None), "'T1 2023' are read as text, not as moments", "T2 2023"),
     "French hours": (cycle("8 h 30", "12 h 05"), ("category", None), "'8 h 30' are read as text, not as numbers", "12 h 05"),
 }
 

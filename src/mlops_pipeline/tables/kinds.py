@@ -99,7 +99,7 @@ _MONTH = rf"(?i:{_MONTHS.replace(' ', '|')})[^\W\d_]{{0,8}}\.?"
 _NEARLY_MOMENT = re.compile(
     r"(?:\d{4}([-/.]) ?\d{1,2}\1 ?\d{1,2}\.?|\d{1,2}([-/.])\d{1,2}\2\d{4}|\d{8}T\d{4,6}"
     r"|(?:[^\W\d_]{2,10}\.?,? )?\d{1,2}(?:\.|er|st|nd|rd|th)?[ /-](?:de )?[^\W\d_]{3,12}\.?,?[ /-](?:de )?\d{4})(?!\d).{0,40}"
-    rf"|{_MONTH}[ /-](?:de )?(?:\d{{2}}|\d{{4}})|(?:KW|W) ?\d{{1,2}}[ /-]\d{{4}}"
+    rf"|{_MONTH}[ /-](?:de )?(?:\d{{2}}|\d{{4}})|(?:KW|W|S|T) ?\d{{1,2}}[ /-]\d{{4}}"
 )
 """What a person may take for a day, for a month or a week of a year, or for a moment."""
 
@@ -112,6 +112,8 @@ _DIALED = re.compile(rf"\+\d{{1,3}}(?:[{SPACES}]\d{{2,4}}){{2,5}}")
 
 _FOR_NULL = re.compile(r"-(9+|8{2,}|7{2,})")
 """What many write where there is no number, and no number is below zero."""
+
+_WHOLE_WITH_EXPONENT = re.compile(r"\d+[eE]\d+")
 
 _NO_NUMBER = re.compile(r"[^\d]{0,30}[^\W\d_][^\d]{0,30}")
 
@@ -548,7 +550,7 @@ def _number(column: ColumnProfile) -> Described | None:
     kind: Kind = "integer" if column.whole and not column.pointed and widest <= LARGEST_INTEGER else "number"
     notes = [_taken_for_null(words)]
     notes += [_may_be_moments(column)] if kind == "integer" else []
-    notes += [_may_be_null(column, nothing)]
+    notes += [_may_be_null(column, nothing), _may_be_codes(column)]
     odd = rest + column.beyond + column.infinite
     note = "; ".join(filter(None, (*notes, _set_aside(column, odd))))
     return Described(column.name, kind, nothing=nothing, here_alone=frozenset(dict(words)), note=note, odd=odd)
@@ -615,6 +617,15 @@ def _may_be_null(column: ColumnProfile, nothing: tuple[tuple[str, int], ...]) ->
     spelled = next((text for text in column.bare if number_of(text) == column.low), low)
     words = list(dict.fromkeys(("", *dict(nothing), spelled)))
     return f"{spelled} is its only number below zero: if it stands for null, write null_values: {words}"
+
+
+def _may_be_codes(column: ColumnProfile) -> str:
+    """What to say of numbers such as ``12E3``, all of which are whole with a whole exponent: so look codes, too."""
+    held = [text for text in column.bare if number_of(text) is not None] if column.few is not None else []
+    if len(held) < 2 or not all(map(_WHOLE_WITH_EXPONENT.fullmatch, held)):
+        return ""
+    text = _shortest(held)
+    return f"'{text}' is read as {number_of(text):g}: for codes write kind: category"
 
 
 def _is_written(number: float, form: str) -> bool:
