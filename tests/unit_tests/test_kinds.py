@@ -576,6 +576,13 @@ MEANT: dict[str, tuple[list[str], tuple[str, str | None], str, Any]] = {
     "codes with an E": (cycle("12E3", "7E1"), ("number", None), "'7E1' is read as 70: for codes write kind: category", 70.0),
     "weeks of a language": (cycle("S05-2023", "S06-2023"), ("category", None), "'S05-2023' are read as text, not as moments", "S06-2023"),
     "quarters of a language": (cycle("T1 2023", "T2 2023"), ("category", None), "'T1 2023' are read as text, not as moments", "T2 2023"),
+    "a minus before a unit": (cycle("1.234,50- €", "7,25 €"), ("category", None), "'7,25 €' are read as text, not as numbers", "7,25 €"),
+    "a word beside a few days": (
+        cycle("Jan 3, 1985", "unknown", *(f"Jan {n}, 1985" for n in range(4, 14))),
+        ("category", None),
+        "not as moments",
+        "unknown",
+    ),
     "French hours": (cycle("8 h 30", "12 h 05"), ("category", None), "'8 h 30' are read as text, not as numbers", "12 h 05"),
 }
 
@@ -848,3 +855,23 @@ def test_money_whose_points_stand_before_three_digits_alone_is_no_thousandth_of_
     assert table["tip"].head(3).to_list() == [7.25, 12.5, 45.9]
     told = " ".join(config.read_text(encoding="utf-8").replace("\n  # ", " ").split())
     assert "'€7.250' is read as 7250, as money has no three decimals; if it means 7.25, write format: '€1,234.5'" in told
+
+
+@pytest.mark.parametrize("delimiter", [";", ","])
+def test_money_whose_commas_stand_before_three_digits_alone_is_no_thousandth_of_it(delimiter: str, tmp_path: Path) -> None:
+    source, config = tmp_path / "flats.csv", tmp_path / "flats.yaml"
+    rents, prices = itertools.cycle(["€1,250", "€900", "€12,500"]), itertools.cycle(["97,950 CHF", "120,000 CHF", "88,125 CHF"])
+    rows = [f'"{rent}"{delimiter}"{price}"{delimiter}{n * 37 % 11}' for n, rent, price in zip(range(90), rents, prices, strict=False)]
+    source.write_text("\n".join([delimiter.join(["rent", "price", "y"]), *rows]) + "\n", encoding="utf-8")
+    config.write_text(starter(source, "y", config).text, encoding="utf-8")
+    table, _, _ = ingested(tmp_path, load_settings(config))
+    assert table["rent"].head(3).to_list() == [1250, 900, 12500]
+    assert table["price"].head(3).to_list() == [97950, 120000, 88125]
+
+
+def test_dollars_with_three_digits_behind_their_points_are_told_where_others_have_decimal_commas(tmp_path: Path) -> None:
+    source = tmp_path / "flats.csv"
+    rows = [f"${n % 9 + 1}.{n * 7 % 900 + 100};{n},5;{n % 2}" for n in range(90)]
+    source.write_text("\n".join(["rent;size;y", *rows]) + "\n", encoding="utf-8")
+    notes = {use.name: use.note for use in starter(source, "y", tmp_path / "new.yaml").columns}
+    assert notes["rent"] == "'$1.100' is read as 1.1; if it means 1100, write format: '$1.234,5'"

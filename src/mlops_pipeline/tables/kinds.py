@@ -83,7 +83,7 @@ _NEARLY_NUMBER = re.compile(
     rf"|(?:{UNITS}|[~≈])\s?[-+−]?\d[\d.,]*|\d{{1,2}}:\d\d(?::\d\d)?[^\d:].{{0,12}}"
     r"|P(?:\d+[YMWD]){0,4}(?:T(?:[\d.]+[HMS]){1,3})?"
     r"|[-+−]?\d+(?:[.,]\d+)?(?:\s?(?:°.{0,20}|[±*†‡]\s?[\d.,]*|\(\w{1,3}\)|'\s?\d*\"?))?|\d{1,2}\s?h\s?\d\d|[='\"]{1,2}[-+]?\d[\d.,]*[\"']?"
-    r"|(?:ca|approx|about|etwa|env)[. ]\s?\d[\d.,]*"
+    rf"|(?:ca|approx|about|etwa|env)[. ]\s?\d[\d.,]*|\d[\d.,'’{SPACES}]*[-−–]?\s?(?:{UNITS}|%|[^\W\d_]{{1,4}})"
 )
 """What a person may take for a number, or for how long something took: a fraction, a range, a unit without a blank, years, degrees, a
 footnote's mark, one that a spreadsheet was to leave alone; numbers in two ways of writing, or in other digits.
@@ -99,7 +99,7 @@ _MONTH = rf"(?i:{_MONTHS.replace(' ', '|')})[^\W\d_]{{0,8}}\.?"
 _NEARLY_MOMENT = re.compile(
     r"(?:\d{4}([-/.]) ?\d{1,2}\1 ?\d{1,2}\.?|\d{1,2}([-/.])\d{1,2}\2\d{4}|\d{8}T\d{4,6}"
     r"|(?:[^\W\d_]{2,10}\.?,? )?\d{1,2}(?:\.|er|st|nd|rd|th)?[ /-](?:de )?[^\W\d_]{3,12}\.?,?[ /-](?:de )?\d{4})(?!\d).{0,40}"
-    rf"|{_MONTH}[ /-](?:de )?(?:\d{{2}}|\d{{4}})|(?:KW|W|S|T) ?\d{{1,2}}[ /-]\d{{4}}"
+    rf"|{_MONTH}[ /-](?:de )?(?:\d{{2}}|\d{{4}})|{_MONTH} \d{{1,2}},? \d{{4}}.{{0,20}}|(?:KW|W|S|T) ?\d{{1,2}}[ /-]\d{{4}}"
 )
 """What a person may take for a day, for a month or a week of a year, or for a moment."""
 
@@ -320,7 +320,7 @@ def decided(
     """The columns; of one such as ``48,123`` throughout, which is 48123 or 48.123, the file's other evidence says which.
 
     That is what the source says, or the columns that can be read in one way only, or plain numbers in the column itself, or a currency
-    that is written with points, or a file whose cells end at commas. Else the column is left out and asks. Raises :class:`PipelineError`
+    that is written with points, or any of several amounts, or a file whose cells end at commas. Else the column is left out and asks. Raises :class:`PipelineError`
     for such a target.
     """
     told = [written_as(one.format) for one in columns.values() if one.kind in _NUMBERS and one.format and not one.or_else]
@@ -339,6 +339,8 @@ def decided(
             comma, why = plain >= THOUSAND, f"for {plain:g} stands there too"
         elif one.format.startswith(_WITH_POINTS):
             comma, why = False, "as such amounts are written"
+        elif _MONEY.search(one.format) is not None and len(held[name].bare) >= SEVERAL_PRICES:
+            comma, why = False, f"as money has no three decimals; if it means 1.234, write format: '{one.or_else}'"
         elif delimiter == ",":
             comma, why = False, f"for cells end at commas; if it means 1.234, write format: '{one.or_else}'"
         elif name == target:
@@ -395,11 +397,14 @@ def _is_parted(one: Described, held: Mapping[str, ColumnProfile]) -> bool:
     return any(_PARTED.search(text) and number_of(text, one.format) is not None for text in held[one.name].bare)
 
 
-def _in_doubt(one: Described, held: Mapping[str, ColumnProfile]) -> tuple[str, str]:
-    """A value of a column whose points may all part thousands, and how the column is written then; empty where they may not."""
+def _in_doubt(one: Described, held: Mapping[str, ColumnProfile], usual: tuple[str, ...] = _WITH_POINTS) -> tuple[str, str]:
+    """A value of a column whose points may all part thousands, and how the column is written then; empty where they may not.
+
+    Nor do they behind a currency of ``usual``, which is written with points.
+    """
     column, plain = held.get(one.name), one.format or "1234.5"
     form = re.sub(r"1,?234\.5", "1.234,5", plain)
-    is_plain = one.kind == "number" and form != plain and not plain.startswith(_WITH_POINTS)
+    is_plain = one.kind == "number" and form != plain and not plain.startswith(usual)
     if column is None or column.held != "text" or not is_plain or not column.by_points:
         return "", ""
     if one.format is None and column.few is None:
@@ -411,7 +416,8 @@ def _in_doubt(one: Described, held: Mapping[str, ColumnProfile]) -> tuple[str, s
         as_is, otherwise = number_of(text, one.format), number_of(text, form)
         if as_is is None:
             continue
-        if otherwise is None or (otherwise == as_is and abs(as_is) >= THOUSAND):
+        # Smaller it is where a comma, not a point, may part thousands.
+        if otherwise is None or abs(otherwise) < abs(as_is) or (otherwise == as_is and abs(as_is) >= THOUSAND):
             return "", ""
         parted += [text] if otherwise != as_is else []
     return _shortest(parted), form
@@ -465,7 +471,7 @@ def written_by_source(
             and _BARE[one.format] in ("", signs.get("thousands"))
         ):
             made[name] = _with(one, format=None)
-        elif has_commas and one.format is not None and (doubt := _in_doubt(one, held))[0]:
+        elif has_commas and one.format is not None and (doubt := _in_doubt(one, held, ()))[0]:
             text, form = doubt
             plain, otherwise = number_of(text, one.format), number_of(text, form)
             note = f"'{text}' is read as {plain:g}; if it means {otherwise:g}, write format: '{form}'"
