@@ -320,8 +320,8 @@ def decided(
     """The columns; of one such as ``48,123`` throughout, which is 48123 or 48.123, the file's other evidence says which.
 
     That is what the source says, or the columns that can be read in one way only, or plain numbers in the column itself, or a currency
-    that is written with points, or any of several amounts, or a file whose cells end at commas. Else the column is left out and asks. Raises :class:`PipelineError`
-    for such a target.
+    that is written with points, or any of several amounts, or a file whose cells end at commas. Else the column is left out and asks.
+    Raises :class:`PipelineError` for such a target.
     """
     told = [written_as(one.format) for one in columns.values() if one.kind in _NUMBERS and one.format and not one.or_else]
     points = {written.decimal for written in told if written is not None}
