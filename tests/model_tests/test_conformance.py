@@ -536,6 +536,19 @@ def test_a_first_row_of_words_for_null_is_a_row_and_no_line_of_dashes(tmp_path: 
     assert (done.rows, done.rejected) == (1, 1)
 
 
+def test_points_in_a_file_whose_cells_end_otherwise_than_the_training_datas_are_told(tmp_path: Path) -> None:
+    shutil.copytree(MODEL, tmp_path / "model")
+    facts = tmp_path / "model/training.json"
+    contract = json.loads(facts.read_text())
+    contract["columns"]["score"] |= {"format": "1.234,5"}
+    facts.write_text(json.dumps({**contract, "dialect": msgspec.to_builtins(Source(path="t.csv", delimiter=";").dialect)}))
+    for delimiter, told in ((",", ["'1.234' is read as 1234 where the training data has numbers such as '1.234,5'"]), (";", [])):
+        lines = (["age", "score", "member", "plan", "floor"], ["41", "1.234", "true", "pro", "2"])
+        (tmp_path / "in.csv").write_text("".join(delimiter.join(line) + "\n" for line in lines))
+        done = predict_file(tmp_path / "model", tmp_path / "in.csv", tmp_path / "out.csv", quiet())
+        assert [note for note in done.notes if "1234" in note] == told
+
+
 def test_the_first_fault_of_a_row_is_the_same(scorer: Scorer) -> None:
     for changes in ({"age": 1e39, "score": "abc"}, {"age": None, "plan": [1]}, {"age": 17, "score": INFINITY}):
         row = row_of(changes)
