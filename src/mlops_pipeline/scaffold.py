@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import textwrap
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -46,7 +47,14 @@ HELD_OUT_AT_MOST = 0.4
 SET_ASIDE_AT_MOST = 0.05
 """What `init` writes for the share of rows that may be broken, where some are and that is enough."""
 
-TOTALS = frozenset(("total", "totals", "grand total", "sum", "summe", "gesamt", "insgesamt", "somme", "suma", "totale", "合计", "总计"))
+TOTALS = frozenset(
+    re.findall(
+        "[^|]+",
+        "total|totals|total général|total general|total geral|grand total|sum|summe|gesamt|gesamtsumme|insgesamt|summa|totalt|somme|suma|"
+        "razem|celkem|totale|totaal|összesen|yhteensä|итого|всего|合计|总计|合計",
+    )
+)
+"""What stands in a last row that sums up the others, in some languages."""
 
 CHUNK_MB = 4
 
@@ -303,7 +311,7 @@ def described(source: Path, path: str, target: str, name: str, root: str, writte
     columns |= {
         name: kinds.Described(name, "text", left_out=why) for name, why in torn_columns(_first_of(source)).items() if name not in held
     }
-    for copy in namesakes(_first_of(source), read_as.dialect, target) if is_text else ():
+    for copy in namesakes(_first_of(source), read_as, target):
         columns[copy] = replace(columns[copy], left_out=f"the header calls it '{target}' as well, which is the target")
     task, columns[target] = kinds.task_of(held[target], columns[target])
     # Cells of Excel, JSON and Parquet end at no sign, which would tell how their texts write numbers.
@@ -317,7 +325,7 @@ def described(source: Path, path: str, target: str, name: str, root: str, writte
     # A line of units, or remarks at the end, in a table of a few rows.
     lost = (len(misshapen) + max(one.odd for one in columns.values())) / (rows + len(misshapen))
     given = {"path": path, **written.settings, **signs} | ({"null_values": list(nothing)} if nothing != read_as.null_values else {})
-    named = {name: _column(one, nothing) for name, one in columns.items() if name.strip() and name in held}
+    named = {name: _column(one, nothing, typed=not is_text) for name, one in columns.items() if name.strip() and name in held}
     left_out = [name for name in named if columns[name].left_out]
     if not any(column for column in named if column not in (target, *left_out)):
         left_out = []
@@ -353,12 +361,12 @@ def _positive(target: profile.ColumnProfile, task: str, one: kinds.Described) ->
     return {"positive": min(counts, key=lambda value: (counts[value], value))}
 
 
-def _column(one: kinds.Described, nothing: tuple[str, ...]) -> dict[str, Any]:
-    """A column's description as it stands in the file."""
+def _column(one: kinds.Described, nothing: tuple[str, ...], *, typed: bool) -> dict[str, Any]:
+    """A column's description as it stands in the file; a category of a source with types says itself which texts are null."""
     content: dict[str, Any] = {"kind": one.kind}
     if one.format is not None:
         content["format"] = one.format
-    if one.values & set(nothing) or one.here_alone:
+    if one.values & set(nothing) or one.here_alone or (typed and one.kind == "category" and one.nothing):
         content["null_values"] = [*(word for word in nothing if word not in one.values), *sorted(one.here_alone)]
     return content
 

@@ -26,6 +26,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from mlops_pipeline.config.dataset import Source
 from mlops_pipeline.contract.spec import Column, Contract
 from mlops_pipeline.contract.values import CLOCKS
 from mlops_pipeline.errors import PipelineError
@@ -39,6 +40,7 @@ from mlops_pipeline.serving.protocol import open_inference
 from mlops_pipeline.serving.protocol.invocations import Invocations
 from mlops_pipeline.serving.protocol.predict import Predict
 from mlops_pipeline.tables.cast import as_numbers
+from mlops_pipeline.tables.source import read_file
 from tests.conftest import HERE
 from tests.unit_tests.workshop import quiet
 
@@ -489,6 +491,62 @@ def assert_same(way: str, scorer: Scorer, tmp_path: Path, rows: dict[str, tuple[
             wrong[name] = (made, expected(scorer, meaning))
     assert not wrong
     assert said >= 3, "a way that says next to nothing proves nothing"
+
+
+def test_a_record_within_a_record_means_the_same_in_a_request_and_in_a_file(tmp_path: Path) -> None:
+    columns = {"dose": Column("integer", nullable=False), "patient.age": Column("number"), "patient.at.ward": Column("category")}
+    signature = Signature.of(Contract(task="regression", columns=columns, categories={"patient.at.ward": ["a", "b"]}))
+    rows = [
+        {"dose": 1, "patient": {"age": 40.5, "at": {"ward": "b"}, "name": "x"}},
+        {"dose": 2, "patient": None},
+        {"dose": 3, "patient": {"age": None, "at": None}},
+    ]
+    path = tmp_path / "rows.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)) + "\n")
+    (chunk,) = read_file(path, Source(path=str(path)), 1, signature.names)
+    found = judged(chunk.frame, signature).rows
+    assert found.numbers is not None
+    assert found.categories is not None
+    assert found.categories.tolist() == [["b"], ["(missing)"], ["(missing)"]]
+    for sent in (
+        Predict(signature, "m", "1").rows(json.dumps({"records": rows}).encode()),
+        Invocations(signature).rows(json.dumps({"dataframe_records": rows}).encode()),
+        Invocations(signature).rows(json.dumps({"instances": rows}).encode()),
+    ):
+        np.testing.assert_array_equal(sent.numbers, found.numbers)
+        np.testing.assert_array_equal(sent.categories, found.categories)
+        assert [notice.column for notice in sent.notices or ()] == ["patient.name"]
+    twice = {"dose": 1, "patient.age": 40.5, "patient": {"age": 41}}
+    with pytest.raises(Refused) as refused:
+        signature.from_records([twice])
+    assert refused.value.faults[0].detail == "row 0: column 'patient.age' is given twice, once within a record"
+
+
+def test_a_first_row_of_words_for_null_is_a_row_and_no_line_of_dashes(tmp_path: Path) -> None:
+    shutil.copytree(MODEL, tmp_path / "model")
+    facts = tmp_path / "model/training.json"
+    contract = json.loads(facts.read_text())
+    contract["columns"]["age"]["nullable"] = True
+    facts.write_text(json.dumps({**contract, "null_values": ["", "--"]}))
+    (tmp_path / "in.csv").write_text("age,score,member,plan,floor\n--,--,--,--,--\n41,0.25,true,pro,2\n")
+    done = predict_file(tmp_path / "model", tmp_path / "in.csv", tmp_path / "out.csv", quiet())
+    assert (done.rows, done.rejected, done.notes) == (2, 0, ())
+    (tmp_path / "in.csv").write_text("age,score,member,plan,floor\n---,-----,------,----,-----\n41,0.25,true,pro,2\n")
+    done = predict_file(tmp_path / "model", tmp_path / "in.csv", tmp_path / "out.csv", quiet())
+    assert (done.rows, done.rejected) == (1, 1)
+
+
+def test_points_in_a_file_whose_cells_end_otherwise_than_the_training_datas_are_told(tmp_path: Path) -> None:
+    shutil.copytree(MODEL, tmp_path / "model")
+    facts = tmp_path / "model/training.json"
+    contract = json.loads(facts.read_text())
+    contract["columns"]["score"] |= {"format": "1.234,5"}
+    facts.write_text(json.dumps({**contract, "dialect": msgspec.to_builtins(Source(path="t.csv", delimiter=";").dialect)}))
+    for delimiter, told in ((",", ["'1.234' is read as 1234 where the training data has numbers such as '1.234,5'"]), (";", [])):
+        lines = (["age", "score", "member", "plan", "floor"], ["41", "1.234", "true", "pro", "2"])
+        (tmp_path / "in.csv").write_text("".join(delimiter.join(line) + "\n" for line in lines))
+        done = predict_file(tmp_path / "model", tmp_path / "in.csv", tmp_path / "out.csv", quiet())
+        assert [note for note in done.notes if "1234" in note] == told
 
 
 def test_the_first_fault_of_a_row_is_the_same(scorer: Scorer) -> None:

@@ -494,6 +494,26 @@ def test_where_raw_rows_have_no_column_of_their_own_those_without_a_computed_one
     assert told(bare, "invocations", {"instances": [[FEATURES[name] for name in order]]}) == "features"
 
 
+def test_a_raw_row_may_hold_records(model: Model, tmp_path: Path) -> None:
+    columns = model.scorer.contract.columns
+    others = {name: value for name, value in FEATURES.items() if name != "score"}
+    nested = changed(
+        model,
+        tmp_path / "nested",
+        raw={"home.half": Column("number"), **{name: columns[name] for name in others}},
+        recipe=Recipe(derive={"score": '"home.half" * 2'}, target="y"),
+        made={"score": columns["score"]},
+        made_of={"score": ("home.half",)},
+        raw_example={**others, "home.half": 0.125},
+        nullable=("score",),
+    )
+    meant = nested.says("predict", json.dumps({"records": [FEATURES]}).encode())
+    for row in ({**others, "home": {"half": 0.125}}, {**others, "home.half": 0.125}):
+        for protocol, form in (("predict", "records"), ("invocations", "dataframe_records"), ("invocations", "instances")):
+            assert told(nested, protocol, {form: [row]}) == "raw"
+            assert nested.says(protocol, json.dumps({form: [row]}).encode()) == meant
+
+
 def test_finished_features_are_not_computed_again(model: Model, tmp_path: Path) -> None:
     columns = model.scorer.contract.columns
     recipe = Recipe(derive={"score": "score / 100"}, target="y")

@@ -609,6 +609,43 @@ def test_a_sheet_of_excel_is_read_below_its_title(tmp_path: Path) -> None:
     assert read(path, seen.settings)["id"].to_list() == list(range(60))
 
 
+def test_names_that_a_sheet_has_in_two_rows_are_told(tmp_path: Path) -> None:
+    rows = [[place, 100.5 + place, 7 * place, 9 * place] for place in range(20)]
+    for years in ((2022, 2023), ("before", "after")):
+        header, second = ["who", "size", None, None], [None, None, *years]
+        with xlsxwriter.Workbook(tmp_path / "table.xlsx") as book:
+            sheet = book.add_worksheet("data")
+            for place, row in enumerate((header, second, *rows)):
+                sheet.write_row(place, 0, row)
+        lines = [["" if cell is None else str(cell) for cell in row] for row in (header, second, *rows)]
+        (tmp_path / "table.csv").write_text("\n".join(map(",".join, lines)) + "\n")
+        for name in ("table.xlsx", "table.csv"):
+            notes = found(tmp_path / name, ["size"]).notes
+            assert "columns without a name are called by their place: column_3, column_4" in notes
+            assert any(
+                f"{years[0]}, {years[1]}') is read as a row: if it names columns, too, make one header of both" in note for note in notes
+            )
+    (tmp_path / "table.csv").write_text("who,size,,\n" + "".join(f"{n},{n},{n},{n}\n" for n in range(2000, 2020)))
+    assert len(found(tmp_path / "table.csv", ["size"]).notes) == 1
+
+
+def test_columns_of_one_name_in_a_sheet_are_called_as_in_a_text(tmp_path: Path) -> None:
+    names = ["size", "y", "y", "y", "size_1", None]
+    with xlsxwriter.Workbook(tmp_path / "table.xlsx") as book:
+        sheet = book.add_worksheet("data")
+        for place, row in enumerate(
+            (["Report"], [], names, *([n * 37 % 101, n % 2, n % 2, n % 3, n * 5 % 13, n * 3 % 7] for n in range(60)))
+        ):
+            sheet.write_row(place, 0, row)
+    made = starter(tmp_path / "table.xlsx", "y", tmp_path / "new.yaml")
+    assert "columns of one name are told apart by a number: the next 'y' is 'y_2', the next 'y' is 'y_3'" in made.split
+    assert "columns without a name are called by their place: column_6" in made.split
+    uses = {use.name: (use.use, use.why) for use in made.columns}
+    copies = ("left out", "the header calls it 'y' as well, which is the target")
+    assert (uses["y_2"], uses["y_3"]) == (copies, copies)
+    assert {name for name, (use, _) in uses.items() if use == "feature"} == {"size", "size_1", "column_6"}
+
+
 def test_a_file_is_read_from_the_sheet_of_the_training_data(tmp_path: Path) -> None:
     for name, sheets in {"same": ("2022", "2023"), "another": ("2024", "2025"), "one": ("2024",)}.items():
         with xlsxwriter.Workbook(tmp_path / f"{name}.xlsx") as book:

@@ -170,7 +170,9 @@ def test_a_column_of_one_value_and_of_nulls_tells_which_rows_have_it() -> None:
     marks = (*marks, cycle("49.5", None), cycle("2.0", ""), cycle("(5)", ""))
     for values in marks:
         one = kinds.described(profile_of(pl.DataFrame({"marked": values})), "y")["marked"]
-        assert (one.left_out, one.note) == ("", "holds one value or none: what it tells is whether there is one")
+        said = "holds one value or none: what it tells is whether there is one"
+        said += f"; a request says it as '{values[0]}'" if values[0] in ("5 %", "(5)") else ""
+        assert (one.left_out, one.note) == ("", said)
         assert (one.kind, one.format) == ("category", None), "a number that is filled in where it is missing tells nothing"
     for values in (cycle("49.90", None), cycle("2.00", ""), cycle("7", "7.0", None), [*cycle(7, None), 8]):
         assert kinds.described(profile_of(pl.DataFrame({"marked": values})), "y")["marked"].kind != "category"
@@ -450,7 +452,7 @@ MEANT: dict[str, tuple[list[str], tuple[str, str | None], str, Any]] = {
         "",
         datetime(2000, 1, 2, 10),
     ),
-    "wrong weekdays": (cycle("Sun, 01 Jan 2000", "Mon, 02 Jan 2000"), ("category", None), "", "Mon, 02 Jan 2000"),
+    "wrong weekdays": (cycle("Sun, 01 Jan 2000", "Mon, 02 Jan 2000"), ("category", None), "not as moments", "Mon, 02 Jan 2000"),
     "a short year": (cycle("3/15/21", "12/31/99"), ("datetime", "%m/%d/%y"), "read as 1970 to 2069", datetime(1999, 12, 31)),
     "a month and a short year": (cycle("Mar-21", "May-99"), ("datetime", "%b-%y"), "read as 1970 to 2069", datetime(1999, 5, 1)),
     "fractions": (cycle("1/2", "3/4"), ("category", None), "values such as '1/2' are read as text", "3/4"),
@@ -542,6 +544,46 @@ MEANT: dict[str, tuple[list[str], tuple[str, str | None], str, Any]] = {
     "proportions": (cycle("16:9", "4:3"), ("category", None), "", "4:3"),
     "part numbers": (cycle("4711-01", "4711-12"), ("category", None), "read as text", "4711-12"),
     "one odd of few": (["seven", *map(str, range(11, 51))], ("integer", None), "'seven' (1) is taken for null", 11),
+    "dialed": (
+        cycle("+48 512 345 678", "+48 601 234 567"),
+        ("category", None),
+        "values such as '+48 512 345 678' are dialed: read as text; to make 48512345678 of it write kind: number, format: '1 234,5'",
+        "+48 601 234 567",
+    ),
+    "gains and losses": (cycle("+1 250", "-1 500", "300"), ("number", "1 234,5"), "", -1500.0),
+    "months alone in another language": (
+        cycle("März 2024", "Mai 2024"),
+        ("category", None),
+        "'Mai 2024' are read as text, not as moments",
+        "Mai 2024",
+    ),
+    "short months in another language": (cycle("janv. 24", "févr. 24"), ("category", None), "'févr. 24' are read as text", "févr. 24"),
+    "a weekday in another language": (
+        cycle("Montag, 4. März 2024", "Dienstag, 5. März 2024"),
+        ("category", None),
+        "'Montag, 4. März 2024' are read as text, not as moments",
+        "Dienstag, 5. März 2024",
+    ),
+    "blanks within days": (cycle("2024. 01. 31.", "2024. 02. 01."), ("category", None), "not as moments", "2024. 02. 01."),
+    "models of a year": (cycle("Golf 2010", "Polo 2011"), ("category", None), "", "Polo 2011"),
+    "one year, and years": (
+        cycle("1 year", "3 years", "10+ years"),
+        ("category", None),
+        "'1 year' are read as text, not as numbers",
+        "3 years",
+    ),
+    "ranges of a unit": (cycle("0-9g/day", "10-19g/day"), ("category", None), "'0-9g/day' are read as text, not as numbers", "10-19g/day"),
+    "codes with an E": (cycle("12E3", "7E1"), ("number", None), "'7E1' is read as 70: for codes write kind: category", 70.0),
+    "weeks of a language": (cycle("S05-2023", "S06-2023"), ("category", None), "'S05-2023' are read as text, not as moments", "S06-2023"),
+    "quarters of a language": (cycle("T1 2023", "T2 2023"), ("category", None), "'T1 2023' are read as text, not as moments", "T2 2023"),
+    "a minus before a unit": (cycle("1.234,50- €", "7,25 €"), ("category", None), "'7,25 €' are read as text, not as numbers", "7,25 €"),
+    "a word beside a few days": (
+        cycle("Jan 3, 1985", "unknown", *(f"Jan {n}, 1985" for n in range(4, 14))),
+        ("category", None),
+        "not as moments",
+        "unknown",
+    ),
+    "French hours": (cycle("8 h 30", "12 h 05"), ("category", None), "'8 h 30' are read as text, not as numbers", "12 h 05"),
 }
 
 
@@ -658,6 +700,25 @@ def test_what_no_table_can_have_of_parquet_is_named_with_its_reason(tmp_path: Pa
         "raw": "bytes are no number, text or truth value",
         "who": "each value holds several: store one value a cell",
     }
+
+
+@pytest.mark.parametrize("form", ["parquet", "json", "xlsx"])
+def test_what_is_said_to_be_null_in_a_category_is_null_where_the_source_has_types(form: str, tmp_path: Path) -> None:
+    source, config = tmp_path / f"table.{form}", tmp_path / "new.yaml"
+    smokes, country = cycle("often", "NA", "never", "#N/A"), cycle("DE", "NA", "FR", "ZA")
+    table = pl.DataFrame(
+        {"smokes": smokes, "country": country, "size": [n * 37 % 101 for n in range(ROWS)], "y": cycle("a", "b", "NA", "b", "a")}
+    )
+    {"parquet": table.write_parquet, "json": table.write_json, "xlsx": table.write_excel}[form](source)  # type: ignore[operator]
+    made = starter(source, "y", config)
+    config.write_text(made.text, encoding="utf-8")
+    said = " ".join(made.text.replace("\n  # ", " ").split())
+    assert "'NA' stands for null in smokes (60), y (48)." in said
+    assert "'#N/A' stands for null in smokes (60)." in said
+    read, report, _ = ingested(tmp_path, load_settings(config))
+    assert report["rows_without_target"] == 48
+    assert set(read["smokes"]) == {"often", "never", None}
+    assert set(read["country"]) == {"DE", "NA", "FR", "ZA"}
 
 
 def test_durations_and_times_of_day_of_parquet_are_seconds(tmp_path: Path) -> None:
@@ -794,3 +855,23 @@ def test_money_whose_points_stand_before_three_digits_alone_is_no_thousandth_of_
     assert table["tip"].head(3).to_list() == [7.25, 12.5, 45.9]
     told = " ".join(config.read_text(encoding="utf-8").replace("\n  # ", " ").split())
     assert "'€7.250' is read as 7250, as money has no three decimals; if it means 7.25, write format: '€1,234.5'" in told
+
+
+@pytest.mark.parametrize("delimiter", [";", ","])
+def test_money_whose_commas_stand_before_three_digits_alone_is_no_thousandth_of_it(delimiter: str, tmp_path: Path) -> None:
+    source, config = tmp_path / "flats.csv", tmp_path / "flats.yaml"
+    rents, prices = itertools.cycle(["€1,250", "€900", "€12,500"]), itertools.cycle(["97,950 CHF", "120,000 CHF", "88,125 CHF"])
+    rows = [f'"{rent}"{delimiter}"{price}"{delimiter}{n * 37 % 11}' for n, rent, price in zip(range(90), rents, prices, strict=False)]
+    source.write_text("\n".join([delimiter.join(["rent", "price", "y"]), *rows]) + "\n", encoding="utf-8")
+    config.write_text(starter(source, "y", config).text, encoding="utf-8")
+    table, _, _ = ingested(tmp_path, load_settings(config))
+    assert table["rent"].head(3).to_list() == [1250, 900, 12500]
+    assert table["price"].head(3).to_list() == [97950, 120000, 88125]
+
+
+def test_dollars_with_three_digits_behind_their_points_are_told_where_others_have_decimal_commas(tmp_path: Path) -> None:
+    source = tmp_path / "flats.csv"
+    rows = [f"${n % 9 + 1}.{n * 7 % 900 + 100};{n},5;{n % 2}" for n in range(90)]
+    source.write_text("\n".join(["rent;size;y", *rows]) + "\n", encoding="utf-8")
+    notes = {use.name: use.note for use in starter(source, "y", tmp_path / "new.yaml").columns}
+    assert notes["rent"] == "'$1.100' is read as 1.1; if it means 1100, write format: '$1.234,5'"

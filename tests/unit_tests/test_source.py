@@ -54,6 +54,22 @@ def told(path: Path, used: Collection[str] | None = None) -> str:
     return said.removeprefix(f"{path}: ")
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"a.csv".ljust(257, b"\0") + b"ustar\x0000" + bytes(1000), "is an archive of tar: unpack it, and name one of its files"),
+        (b"$FL2@(#) SPSS DATA FILE" + bytes(100), "is a file of SPSS: export it as CSV"),
+        (b"<stata_dta><header><release>118</release>" + bytes(100), "is a file of Stata: export it as CSV"),
+        (b"RDX3\nX\n" + bytes(100), "is a file of R: export it as CSV"),
+        (b"\x80\x04\x95\x10" + bytes(100), "is a pickle, which could run anything: store its table as Parquet"),
+    ],
+)
+def test_a_file_of_another_program_is_called_by_its_name_with_what_to_do(content: bytes, said: str, tmp_path: Path) -> None:
+    for name, written in (("table", content), ("table.gz", gzip.compress(content))):
+        (tmp_path / name).write_bytes(written)
+        assert told(tmp_path / name) == f"cannot be read as a table: {said}"
+
+
 @pytest.mark.parametrize("name", ["rep[1].csv", "rep*.csv", "rep?.csv", "{rep,x}.csv"])
 def test_a_name_is_no_pattern(name: str, tmp_path: Path) -> None:
     for other in ("rep1.csv", "rep2.csv", "rep.csv", "x.csv"):

@@ -372,7 +372,7 @@ def test_a_disk_that_is_full_leaves_no_settings_that_would_be_in_the_way_of_the_
         return subprocess.run(
             [sys.executable, "-m", "mlops_pipeline", "init", "--input", "table.csv", "--target", "verdict", "--output", "new.yaml"],
             cwd=tmp_path,
-            env=process_environment(),
+            env={**process_environment(), "PYTHONDONTWRITEBYTECODE": "1"},  # none that is cut off at so many bytes
             capture_output=True,
             text=True,
             check=False,

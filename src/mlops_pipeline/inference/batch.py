@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any
 from mlops_pipeline.config.dataset import Source
 from mlops_pipeline.config.moments import shown_moment
 from mlops_pipeline.contract.privacy import told_levels
+from mlops_pipeline.contract.spec import Column
 from mlops_pipeline.contract.task import PREDICTION, free_names
+from mlops_pipeline.contract.values import written_as
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.features.online import features_of
 from mlops_pipeline.features.state import open_state
@@ -83,7 +85,8 @@ def predict_file(
     # Words for null are the model's to read; an empty cell alone is nothing in any file.
     usual = Source(path=str(source), null_values=("",), **(scorer.contract.dialect.unusual | AS_THEY_COME))
     written, otherwise = as_written(source, usual, way.names)
-    chunks = one_ahead(read_file(source, written, CHUNK_MB, way.names))
+    otherwise += _thousands(source, usual, written, way.signature.columns)
+    chunks = one_ahead(read_file(source, written, CHUNK_MB, way.names, scorer.signature.every_word_for_null))
     left_out: tuple[str, ...] | None = None
     reasons: list[str] = []
     with ExitStack() as stack:
@@ -115,6 +118,15 @@ def predict_file(
     seconds = time.perf_counter() - began
     told = (*otherwise, *notes.lines(), *file.notes)
     return Predicted(rows, rejected, seconds, scorer.engine.name, rejects if rejected else None, told)
+
+
+def _thousands(path: Path, usual: Source, written: Source, columns: Mapping[str, Column]) -> tuple[str, ...]:
+    """What to say of points in numbers of a file whose cells end otherwise than the training data's: nothing tells what they are there."""
+    if written.delimiter == usual.delimiter or form_of(path) != "text":
+        return ()
+    forms = [column.format for column in columns.values() if column.kind in ("number", "integer") and column.format is not None]
+    parted = next((form for form in forms if (signs := written_as(form)) is not None and signs[1:] == (r"\.", ",")), None)
+    return () if parted is None else (f"'1.234' is read as 1234 where the training data has numbers such as '{parted}'",)
 
 
 class _Way:

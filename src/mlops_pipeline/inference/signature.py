@@ -8,7 +8,7 @@ which row and column is wrong. Arrays, as binary protocols bring them, go throug
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import nsmallest
 from itertools import islice
@@ -222,6 +222,11 @@ class Signature:
         return self.null_words if own is None else own
 
     @property
+    def every_word_for_null(self) -> frozenset[str]:
+        """The texts that stand for null in any column."""
+        return self.null_words.union(*(column.null_values or () for column in self.columns.values()))
+
+    @property
     def nothing(self) -> tuple[None, ...] | None:
         """The values of a record without a single column, where every column may be left out; None elsewhere."""
         return (None,) * len(self.columns) if all(column.nullable for column in self.columns.values()) else None
@@ -289,10 +294,15 @@ class Signature:
         return Rows(count, numbers, categories, unseen, ids, notices)
 
     def from_records(self, records: Sequence[Any], ids: list[str] | None = None) -> Rows:
-        """Rows given as one mapping each. Raises :class:`Refused` for whatever is wrong with them."""
+        """Rows given as one mapping each; what a record within one holds are columns of both names, as in a table of JSON.
+
+        Raises :class:`Refused` for whatever is wrong with them.
+        """
         self._check_count(len(records))
         faults: list[Fault] = []
         extra: dict[str, int] = {}
+        if within := names_within(self.columns):
+            records = [flat(record, within, index) if isinstance(record, dict) else record for index, record in enumerate(records)]
         for index, record in enumerate(records):
             if not isinstance(record, dict):
                 what = "this" if private_names(self.columns) else shown(record)
@@ -541,6 +551,38 @@ class Signature:
         first, _, count = name.rpartition("_")
         is_another = self.dialect.numbered and first in self.columns and count.isdecimal() and int(count) > 1
         return f" (column {count} of those that the training data's header calls '{first}')" if is_another else ""
+
+
+def names_within(names: Iterable[str]) -> frozenset[str]:
+    """The names under which a row may have a record that holds columns: `patient` where one is called `patient.age`."""
+    known = set(names)
+    return frozenset(name[:place] for name in known if "." in name for place, sign in enumerate(name) if sign == ".") - known
+
+
+def flat(record: dict[str, Any], within: frozenset[str], row: int) -> dict[str, Any]:
+    """A row with the columns of the records ``within`` it beside its own; without one that is null, as are all that it would hold.
+
+    Raises :class:`Refused` for a column that comes both ways.
+    """
+    if within.isdisjoint(record):
+        return record
+    made: dict[str, Any] = {}
+    for name, value in _within("", record, within):
+        if name in made:
+            raise Refused(
+                422, [Fault("malformed", f"row {row}: column {shown(name)} is given twice, once within a record", row, name[:100])]
+            )
+        made[name] = value
+    return made
+
+
+def _within(before: str, record: dict[str, Any], within: frozenset[str]) -> Iterator[tuple[str, Any]]:
+    for key, value in record.items():
+        name = f"{before}{key}"
+        if name in within and isinstance(value, dict):
+            yield from _within(f"{name}.", value, within)
+        elif name not in within or value is not None:
+            yield name, value
 
 
 def extra_columns(rows: Mapping[str, int]) -> list[Notice]:

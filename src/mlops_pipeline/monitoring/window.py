@@ -134,7 +134,7 @@ def _read(path: Path, pipeline: Pipeline | None) -> tuple[pl.DataFrame, tuple[st
     empty_is_null = pipeline is None or "" in pipeline.settings.dataset.common_null_words
     written, notes = as_written(path, nothing.model_copy(update={"null_values": ("",) if empty_is_null else ()}), described)
     # Beside the pipeline's columns others may hold what no table does.
-    chunks = list(read_file(path, written, CHUNK_MB, None if pipeline is None else described))
+    chunks = list(read_file(path, written, CHUNK_MB, None if pipeline is None else described, nothing.null_values))
     broken = [row for chunk in chunks for row in chunk.broken]
     if broken:
         raise PipelineError(f"{path}: cannot be read as a table: row {broken[0].row} has {broken[0].reason}: mend the file")

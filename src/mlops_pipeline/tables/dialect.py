@@ -107,6 +107,7 @@ _MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+_YEAR = re.compile(r"(?:19|20)\d\d")
 _MADE_NAME = re.compile(r"column_[1-9]\d*")
 
 
@@ -211,9 +212,9 @@ def _found_in_text(path: Path, text: str, is_cut: bool, encoding: str, names: Co
         notes.append(
             f"{'the first line is' if before == 1 else f'the first {before} lines are'} no part of the table ({_shown(lines[:before])})"
         )
-    first = next((row for row, end in zip(best.rows, best.ends, strict=True) if end + start > before), [])
+    first, *below = [row for row, end in zip(best.rows, best.ends, strict=True) if end + start > before] or [[]]
     named, said = _named(first, known) if header else ({}, [])
-    notes += said
+    notes += [*said, *filter(None, (_second_header(first, below) if header else "",))]
     if best.dialect.row_names:
         notes.append("each row begins with its name, for which the header has no cell: the first column has no name")
     if not header:
@@ -229,14 +230,11 @@ def _found_in_text(path: Path, text: str, is_cut: bool, encoding: str, names: Co
     return Found(dialect.unusual, tuple(notes))
 
 
-def _named(first: list[str], known: dict[str, Any]) -> tuple[dict[str, bool], list[str]]:
+def _named(first: list[str], known: dict[str, Any], least_nameless: int = 2) -> tuple[dict[str, bool], list[str]]:
     """How a header's names are to be read, and a line for each thing to know of them."""
     notes = []
-    nameless = [f"column_{place}" for place, name in enumerate(first, 1) if not name.strip()]
-    if len(nameless) > 1:
-        notes.append(
-            f"columns without a name are called by their place: {', '.join(nameless[:SHOWN_ROWS])}{' …' * (len(nameless) > SHOWN_ROWS)}"
-        )
+    if nameless := _nameless(first, least_nameless):
+        notes.append(nameless)
     padded = [name for name in first if _has_blanks_around(name)]
     is_bare = bool(known.get("bare_names", padded))
     if is_bare and "bare_names" not in known:
@@ -247,6 +245,28 @@ def _named(first: list[str], known: dict[str, Any]) -> tuple[dict[str, bool], li
     if repeated:
         notes.append(f"columns of one name are told apart by a number: the next {', the next '.join(repeated[:SHOWN_ROWS])}")
     return {"numbered": bool(repeated), "bare_names": is_bare}, notes
+
+
+def _nameless(first: list[str], least: int) -> str:
+    """What to say of columns without a name; empty where there are fewer."""
+    made = [f"column_{place}" for place, name in enumerate(first, 1) if not name.strip()]
+    listed = f"{', '.join(made[:SHOWN_ROWS])}{' …' * (len(made) > SHOWN_ROWS)}"
+    return f"columns without a name are called by their place: {listed}" if len(made) >= least else ""
+
+
+def _second_header(first: list[str], body: list[list[str]]) -> str:
+    """What to say of a row below the header that names columns, too: years or words above numbers, wherever the header has no name."""
+    places = [place for place, name in enumerate(first) if not name.strip()]
+    if len(places) < 2 or len(body) < 3 or len(places) == len(first):
+        return ""
+    for place in places:
+        cell, *below = (row[place].strip() if place < len(row) else "" for row in body)
+        below = [value for value in below if kind_of(value) != "empty"]
+        is_name = kind_of(cell) == "word" or (_YEAR.fullmatch(cell) is not None and not any(map(_YEAR.fullmatch, below)))
+        if not below or not is_name or sum(kind_of(value) in _TYPED for value in below) < 0.8 * len(below):
+            return ""
+    shown = _shown([", ".join(filter(None, body[0]))])
+    return f"the row below the header ({shown}) is read as a row: if it names columns, too, make one header of both"
 
 
 def _has_blanks_around(name: str) -> bool:
@@ -324,9 +344,9 @@ def _found_in_excel(path: Path, names: Collection[str], known: dict[str, Any]) -
         settings["sheet"] = sheet
     notes = [f"of the sheets {', '.join(sheets)} the table is {sheet}"] if len(sheets) > 1 else []
     named = rows[before] if header and before < len(rows) else []
-    if "bare_names" not in known and any(map(_has_blanks_around, named)):
-        settings["bare_names"] = True
-        notes.append("blanks around the columns' names are no part of them")
+    made, said = _named(named, known, least_nameless=1)
+    settings |= {"bare_names": True} if made["bare_names"] and "bare_names" not in known else {}
+    notes += [*said, *filter(None, (_second_header(named, rows[before + 1 :]),))]
     if before:
         which = "the first row is" if before == 1 else f"the first {before} rows are"
         notes.append(f"{which} no part of the table ({_shown([', '.join(filter(None, row)) for row in rows[:before]])})")
@@ -524,7 +544,7 @@ def _is_header(head: list[str], body: list[list[str]], names: Collection[str]) -
             continue
         own = kind_of(cell)
         if sum(kind_of(value) in _TYPED for value in column) >= 0.8 * len(column):
-            is_year = re.fullmatch(r"(?:19|20)\d\d", cell.strip()) and sum(map(cell.strip().__eq__, column)) == 0
+            is_year = _YEAR.fullmatch(cell.strip()) and sum(map(cell.strip().__eq__, column)) == 0
             evidence += 0.0 if own == "empty" or (own in _TYPED and is_year) else -1.0 if own in _TYPED else 1.0
         elif own in _TYPED:
             evidence -= 0.5

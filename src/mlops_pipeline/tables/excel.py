@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline.config.dataset import Source
-from mlops_pipeline.contract.dialect import bare_names, numbered
+from mlops_pipeline.contract.dialect import bare_names, column_names, numbered
 from mlops_pipeline.spreadsheet import as_clock
 from mlops_pipeline.tables.packing import seekable
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
 
 _MIXED = re.compile(r"unsupported column type combination.* for column (.+?)\n?\Z", re.DOTALL)
 UNNAMED = re.compile(r"__UNNAMED__(\d+)")
+_AGAIN = re.compile(r"(.+)_\d+")
+"""What calamine's reader calls a column whose name stood there before, in a way of its own."""
+
 NO_DAY, FIRST_DAY, LEAP_DAY = datetime(1899, 12, 31), datetime(1900, 1, 1), datetime(1900, 3, 1)
 """What a cell without a day holds as its day; the first that there is; and that from which on a sheet counts one too many."""
 
@@ -44,8 +47,16 @@ def excel_table(path: Path, source: Source, n_rows: int | None = None) -> pl.Dat
     table, spelled = _typed(path, source.sheet, schema_sample_rows=None, n_rows=n_rows, **first)
     table = table.with_columns([_took(values, among_durations=values.name in spelled) for values in table])
     names = [f"column_{int(found[1]) + 1}" if (found := UNNAMED.fullmatch(name)) else name for name in table.columns]
+    if source.header and any((found := _AGAIN.fullmatch(name)) and found[1] in names for name in names):
+        names = names_as_written(path, source)
     table.columns = numbered(bare_names(names, source.dialect))
     return table
+
+
+def names_as_written(path: Path, source: Source) -> list[str]:
+    """The names in a sheet's header, of which some may be the same; a column without one is called by its place."""
+    header = excel_rows(path, source.sheet, source.skip_lines + 1)[source.skip_lines]
+    return [name or made for name, made in zip(header, column_names(len(header)), strict=True)]
 
 
 def _typed(path: Path, name: str | None, **options: Any) -> tuple[pl.DataFrame, Collection[str]]:

@@ -101,7 +101,7 @@ def _flat(types: Mapping[str, Any]) -> Iterator[tuple[str, Any, pl.Expr]]:
 def _within(name: str, held: Any, place: pl.Expr) -> Iterator[tuple[str, Any, pl.Expr]]:
     import polars as pl
 
-    if not isinstance(held, pl.Struct):
+    if not isinstance(held, pl.Struct) or not held.fields:
         yield name, held, place
         return
     for field in held.fields:

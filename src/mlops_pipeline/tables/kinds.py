@@ -78,28 +78,42 @@ SPREADSHEET_DAYS = (20_000, 80_000)
 
 _NEARLY_NUMBER = re.compile(
     r"[<>≤≥~≈]?\s?[-+−]?\s?\d[\d.,]*\s?"
-    r"(?:/\s?\d+|[-–]\s?\d[\d.,]*|\+|%|[^\W\d_]{1,4}[²³]?(?:[ ,]{0,2}\d+\s?[^\W\d_]{1,4}){0,3}|[^\W\d_]{1,3}\.)"
+    r"(?:/\s?\d+|[-–]\s?\d[\d.,]*(?:\s?[^\W\d_]{1,8}(?:/[^\W\d_]{1,4})?)?|\+?\s[^\W\d_]{5,8}|\+|%"
+    r"|[^\W\d_]{1,4}[²³]?(?:[ ,]{0,2}\d+\s?[^\W\d_]{1,4}){0,3}|[^\W\d_]{1,3}\.)"
     rf"|(?:{UNITS}|[~≈])\s?[-+−]?\d[\d.,]*|\d{{1,2}}:\d\d(?::\d\d)?[^\d:].{{0,12}}"
     r"|P(?:\d+[YMWD]){0,4}(?:T(?:[\d.]+[HMS]){1,3})?"
-    r"|[-+−]?\d+(?:[.,]\d+)?(?:\s?(?:°.{0,20}|[±*†‡]\s?[\d.,]*|\(\w{1,3}\)|'\s?\d*\"?))?|\d{1,2}h\d\d|[='\"]{1,2}[-+]?\d[\d.,]*[\"']?"
-    r"|(?:ca|approx|about|etwa|env)[. ]\s?\d[\d.,]*"
+    r"|[-+−]?\d+(?:[.,]\d+)?(?:\s?(?:°.{0,20}|[±*†‡]\s?[\d.,]*|\(\w{1,3}\)|'\s?\d*\"?))?|\d{1,2}\s?h\s?\d\d|[='\"]{1,2}[-+]?\d[\d.,]*[\"']?"
+    rf"|(?:ca|approx|about|etwa|env)[. ]\s?\d[\d.,]*|\d[\d.,'’{SPACES}]*[-−–]?\s?(?:{UNITS}|%|[^\W\d_]{{1,4}})"
 )
-"""What a person may take for a number, or for how long something took: a fraction, a range, a unit without a blank, degrees, a footnote's
-mark, one that a spreadsheet was to leave alone; numbers in two ways of writing, or in other digits.
+"""What a person may take for a number, or for how long something took: a fraction, a range, a unit without a blank, years, degrees, a
+footnote's mark, one that a spreadsheet was to leave alone; numbers in two ways of writing, or in other digits.
 """
 
-_NEARLY_MOMENT = re.compile(
-    r"(?:\d{4}([-/.])\d{1,2}\1\d{1,2}|\d{1,2}([-/.])\d{1,2}\2\d{4}|\d{8}T\d{4,6}"
-    r"|\d{1,2}(?:\.|er|st|nd|rd|th)?[ /-](?:de )?[^\W\d_]{3,10}\.?,?[ /-](?:de )?\d{4})(?!\d).{0,40}"
+_MONTHS = (
+    "jan ene gen feb fév fev mar mär mrt apr avr abr mai may maj mei mag jun juin giu jul juil lug aug aoû ago sep set okt oct ott out "
+    "nov dez dec déc dic"
 )
-"""What a person may take for a day, or for a moment."""
+_MONTH = rf"(?i:{_MONTHS.replace(' ', '|')})[^\W\d_]{{0,8}}\.?"
+"""How a month's name begins in some languages; which it is, no format says."""
+
+_NEARLY_MOMENT = re.compile(
+    r"(?:\d{4}([-/.]) ?\d{1,2}\1 ?\d{1,2}\.?|\d{1,2}([-/.])\d{1,2}\2\d{4}|\d{8}T\d{4,6}"
+    r"|(?:[^\W\d_]{2,10}\.?,? )?\d{1,2}(?:\.|er|st|nd|rd|th)?[ /-](?:de )?[^\W\d_]{3,12}\.?,?[ /-](?:de )?\d{4})(?!\d).{0,40}"
+    rf"|{_MONTH}[ /-](?:de )?(?:\d{{2}}|\d{{4}})|{_MONTH} \d{{1,2}},? \d{{4}}.{{0,20}}|(?:KW|W|S|T) ?\d{{1,2}}[ /-]\d{{4}}"
+)
+"""What a person may take for a day, for a month or a week of a year, or for a moment."""
 
 _OPEN_ENDED = re.compile(rf"\d+[{SPACES}]*[-−–+]")
 OPEN_ENDS = 0.95
 """Where so large a share of values are whole numbers with a minus behind them (or a plus, at the end of such bands), they are labels."""
 
+_DIALED = re.compile(rf"\+\d{{1,3}}(?:[{SPACES}]\d{{2,4}}){{2,5}}")
+"""A number that is dialed, its country first."""
+
 _FOR_NULL = re.compile(r"-(9+|8{2,}|7{2,})")
 """What many write where there is no number, and no number is below zero."""
+
+_WHOLE_WITH_EXPONENT = re.compile(r"\d+[eE]\d+")
 
 _NO_NUMBER = re.compile(r"[^\d]{0,30}[^\W\d_][^\d]{0,30}")
 
@@ -128,7 +142,10 @@ _NULL_EVERYWHERE = frozenset(
 """Markers that are null in a column of categories too."""
 
 _INDEX = re.compile(r"|Unnamed: \d+|rownames|row\.names|row_names|\.\.\.1|__index_level_\d+__|index", re.IGNORECASE)
-_IDENTIFIER = set(re.findall(r"\w+", "id ids uuid guid key index rownames rowname rownum row nr no number nummer identifier recordid obs"))
+_IDENTIFIER = set(
+    re.findall(r"\w+", "id ids uuid guid key index rownames rowname rownum row nr no number nummer identifier recordid obs iban")
+)
+_DIALED_NAMES = set(re.findall(r"\w+", "phone telephone telefon telefono telefone tel fax"))
 _KEYS = {"id", "ids", "uuid", "guid"}
 _THINGS = set(
     re.findall(
@@ -303,8 +320,8 @@ def decided(
     """The columns; of one such as ``48,123`` throughout, which is 48123 or 48.123, the file's other evidence says which.
 
     That is what the source says, or the columns that can be read in one way only, or plain numbers in the column itself, or a currency
-    that is written with points, or a file whose cells end at commas. Else the column is left out and asks. Raises :class:`PipelineError`
-    for such a target.
+    that is written with points, or any of several amounts, or a file whose cells end at commas. Else the column is left out and asks.
+    Raises :class:`PipelineError` for such a target.
     """
     told = [written_as(one.format) for one in columns.values() if one.kind in _NUMBERS and one.format and not one.or_else]
     points = {written.decimal for written in told if written is not None}
@@ -322,6 +339,8 @@ def decided(
             comma, why = plain >= THOUSAND, f"for {plain:g} stands there too"
         elif one.format.startswith(_WITH_POINTS):
             comma, why = False, "as such amounts are written"
+        elif _MONEY.search(one.format) is not None and len(held[name].bare) >= SEVERAL_PRICES:
+            comma, why = False, f"as money has no three decimals; if it means 1.234, write format: '{one.or_else}'"
         elif delimiter == ",":
             comma, why = False, f"for cells end at commas; if it means 1.234, write format: '{one.or_else}'"
         elif name == target:
@@ -378,11 +397,14 @@ def _is_parted(one: Described, held: Mapping[str, ColumnProfile]) -> bool:
     return any(_PARTED.search(text) and number_of(text, one.format) is not None for text in held[one.name].bare)
 
 
-def _in_doubt(one: Described, held: Mapping[str, ColumnProfile]) -> tuple[str, str]:
-    """A value of a column whose points may all part thousands, and how the column is written then; empty where they may not."""
+def _in_doubt(one: Described, held: Mapping[str, ColumnProfile], usual: tuple[str, ...] = _WITH_POINTS) -> tuple[str, str]:
+    """A value of a column whose points may all part thousands, and how the column is written then; empty where they may not.
+
+    Nor do they behind a currency of ``usual``, which is written with points.
+    """
     column, plain = held.get(one.name), one.format or "1234.5"
     form = re.sub(r"1,?234\.5", "1.234,5", plain)
-    is_plain = one.kind == "number" and form != plain and not plain.startswith(_WITH_POINTS)
+    is_plain = one.kind == "number" and form != plain and not plain.startswith(usual)
     if column is None or column.held != "text" or not is_plain or not column.by_points:
         return "", ""
     if one.format is None and column.few is None:
@@ -394,7 +416,8 @@ def _in_doubt(one: Described, held: Mapping[str, ColumnProfile]) -> tuple[str, s
         as_is, otherwise = number_of(text, one.format), number_of(text, form)
         if as_is is None:
             continue
-        if otherwise is None or (otherwise == as_is and abs(as_is) >= THOUSAND):
+        # Smaller it is where a comma, not a point, may part thousands.
+        if otherwise is None or abs(otherwise) < abs(as_is) or (otherwise == as_is and abs(as_is) >= THOUSAND):
             return "", ""
         parted += [text] if otherwise != as_is else []
     return _shortest(parted), form
@@ -448,7 +471,7 @@ def written_by_source(
             and _BARE[one.format] in ("", signs.get("thousands"))
         ):
             made[name] = _with(one, format=None)
-        elif has_commas and one.format is not None and (doubt := _in_doubt(one, held))[0]:
+        elif has_commas and one.format is not None and (doubt := _in_doubt(one, held, ()))[0]:
             text, form = doubt
             plain, otherwise = number_of(text, one.format), number_of(text, form)
             note = f"'{text}' is read as {plain:g}; if it means {otherwise:g}, write format: '{form}'"
@@ -508,7 +531,7 @@ def _described(column: ColumnProfile) -> Described:
         return _with(typed[column.held], note=SECONDS if column.held == "clock" else "")
     if column.held in ("integer", "float", "text"):
         one, written = _moments_as_numbers(column) or _number(column), _written_number(column)
-        if written is not None and (label := _bound_of_a_level(column, written) or _open_ends(column, written)):
+        if written is not None and (label := _bound_of_a_level(column, written) or _open_ends(column, written) or _dialed(column, written)):
             return _noted(_text(column), label)
         if written is not None and (one is None or written.odd < one.odd):
             return written
@@ -533,7 +556,7 @@ def _number(column: ColumnProfile) -> Described | None:
     kind: Kind = "integer" if column.whole and not column.pointed and widest <= LARGEST_INTEGER else "number"
     notes = [_taken_for_null(words)]
     notes += [_may_be_moments(column)] if kind == "integer" else []
-    notes += [_may_be_null(column, nothing)]
+    notes += [_may_be_null(column, nothing), _may_be_codes(column)]
     odd = rest + column.beyond + column.infinite
     note = "; ".join(filter(None, (*notes, _set_aside(column, odd))))
     return Described(column.name, kind, nothing=nothing, here_alone=frozenset(dict(words)), note=note, odd=odd)
@@ -600,6 +623,15 @@ def _may_be_null(column: ColumnProfile, nothing: tuple[tuple[str, int], ...]) ->
     spelled = next((text for text in column.bare if number_of(text) == column.low), low)
     words = list(dict.fromkeys(("", *dict(nothing), spelled)))
     return f"{spelled} is its only number below zero: if it stands for null, write null_values: {words}"
+
+
+def _may_be_codes(column: ColumnProfile) -> str:
+    """What to say of numbers such as ``12E3``, all of which are whole with a whole exponent: so look codes, too."""
+    held = [text for text in column.bare if number_of(text) is not None] if column.few is not None else []
+    if len(held) < 2 or not all(map(_WHOLE_WITH_EXPONENT.fullmatch, held)):
+        return ""
+    text = _shortest(held)
+    return f"'{text}' is read as {number_of(text):g}: for codes write kind: category"
 
 
 def _is_written(number: float, form: str) -> bool:
@@ -683,6 +715,16 @@ def _open_ends(column: ColumnProfile, written: Described) -> str:
     example = _shortest(text for text in ends if not text.endswith("+"))
     remedy = f"to make {number_of(example, written.format):g} of it write kind: number, format: '{written.format}'"
     return f"values such as '{example}' end in a minus: read as text; {remedy}"
+
+
+def _dialed(column: ColumnProfile, written: Described) -> str:
+    """What to say of numbers that are dialed, ``+48 512 345 678``, of which blanks between thousands would make amounts; else empty."""
+    held = [text for text in column.bare if text not in MARKERS]
+    if column.numbers or len(held) < 2 or not all(map(_DIALED.fullmatch, held)):
+        return ""
+    example = _shortest(text for text in held if number_of(text, written.format) is not None)
+    remedy = f"to make {number_of(example, written.format):.0f} of it write kind: number, format: '{written.format}'"
+    return f"values such as '{example}' are dialed: read as text; {remedy}"
 
 
 def _side(text: str) -> str:
@@ -897,7 +939,7 @@ def _no_feature(column: ColumnProfile, one: Described, place: int) -> str:
         return f"{RUNNING}, the table's index" if is_index else RUNNING
     if is_index and all_differ:
         return "the table's index"
-    named = one.kind != "number" and bool(words & _IDENTIFIER) and all_differ
+    named = all_differ and bool((words & _DIALED_NAMES and column.whole) or (words & _IDENTIFIER and one.kind != "number"))
     coded = one.kind == "text" and (column.words < WORDS) and distinct >= UNIQUE * there
     return f"{IDENTIFIER}: {distinct:,} different values in {there:,} rows" if named or coded else ""
 
@@ -920,7 +962,9 @@ def _as_mark(column: ColumnProfile, one: Described) -> Described:
     if text not in (by_json, f"{by_json}.0"):
         return one
     # A category is read as no number.
-    note = "; ".join(part for part in one.note.split("; ") if not part.startswith(f"'{text}' is read as "))
+    notes = [part for part in one.note.split("; ") if not part.startswith(f"'{text}' is read as ")]
+    notes += [f"a request says it as '{text}'"] if one.format is not None else []
+    note = "; ".join(filter(None, notes))
     return _with(one, kind="category", format=None, note=note)
 
 

@@ -26,6 +26,16 @@ _NO_TABLE = {
     b"<html": "is a page of HTML: give a table",
     b"<?xml": "is XML: give a table",
     b"\x93NUMPY": "is an array of NumPy's: store it as Parquet with names of columns",
+    b"$FL2": "is a file of SPSS: export it as CSV",
+    b"$FL3": "is a file of SPSS: export it as CSV",
+    b"<stata_dta>": "is a file of Stata: export it as CSV",
+    b"HEADER RECORD*******": "is a file of SAS: export it as CSV",
+    b"RDX2\n": "is a file of R: export it as CSV",
+    b"RDX3\n": "is a file of R: export it as CSV",
+    b"X\n\x00\x00\x00": "is a file of R: export it as CSV",
+    b"\x89HDF": "is a file of HDF5: store its table as Parquet",
+    b"\x80\x04\x95": "is a pickle, which could run anything: store its table as Parquet",
+    b"\x80\x05\x95": "is a pickle, which could run anything: store its table as Parquet",
 }
 
 
@@ -63,8 +73,10 @@ def form_of(path: Path) -> Form:
         for mark, what in _NO_TABLE.items():
             if head.lstrip().lower().startswith(mark.lower()):
                 raise ValueError(what)
+        if head[257:262] == b"ustar":
+            raise ValueError("is an archive of tar: unpack it, and name one of its files")
         if len(_CONTROLS.findall(head)) > 0.01 * len(head) and not _is_wide(head):
-            raise ValueError("is no text: it holds bytes that are no signs")
+            raise ValueError("is no text: it holds bytes that are no signs: export it as CSV or Parquet")
         bare = head.removeprefix(b"\xef\xbb\xbf").lstrip()
         if bare.startswith(b"{") or (bare.startswith(b"[") and bare[1:].lstrip()[:1] in (b"{", b"]")):
             return "json" if _is_json(bare) else "text"
@@ -92,7 +104,8 @@ def _unpacked(stream: IO[bytes], stack: ExitStack) -> IO[bytes] | None:
             stream.seek(0)
             return None
         if len(names) != 1:
-            raise ValueError(f"the archive holds {len(names)} files instead of one")
+            remedy = ": unpack it, and name one" if names else ""
+            raise ValueError(f"the archive holds {len(names)} files instead of one{remedy}")
         return archive.open(names[0])
     if head.startswith(b"\x1f\x8b"):
         import gzip

@@ -27,7 +27,7 @@ from mlops_pipeline.layout import Layout
 from mlops_pipeline.spreadsheet import harmless_text
 from mlops_pipeline.tables.database import take_snapshot
 from mlops_pipeline.tables.dialect import COMMENT, LOOKED_AT, Unclear, csv_reader, encoding_of, found, refuse_no_file
-from mlops_pipeline.tables.excel import excel_header, excel_table, sheet_names
+from mlops_pipeline.tables.excel import excel_header, excel_table, names_as_written, sheet_names
 from mlops_pipeline.tables.json_lines import json_tables, listing_columns
 from mlops_pipeline.tables.packing import Form, form_of, opened, seekable
 from mlops_pipeline.tables.text import text_of
@@ -160,11 +160,14 @@ def read_files(files: Sequence[Path], source: Source, chunk_mb: int, used: Colle
         before += read
 
 
-def read_file(path: Path, source: Source, chunk_mb: int, used: Collection[str] | None = None) -> Iterator[Chunk]:
+def read_file(
+    path: Path, source: Source, chunk_mb: int, used: Collection[str] | None = None, nothing: Collection[str] = ()
+) -> Iterator[Chunk]:
     """Yield a file's rows in order; ``source`` says how text is written and what counts as null. Blank lines are no rows, and no header.
 
     ``used`` names the columns that somebody asks for: one of Parquet's or JSON's that holds lists, bytes and the like is refused if
-    it is among them (None: all are), else left out. Raises :class:`PipelineError`.
+    it is among them (None: all are), else left out. ``nothing`` are texts that are read as null later on: a row of them is no line of
+    dashes. Raises :class:`PipelineError`.
     """
     refuse_no_file(path)
     try:
@@ -177,7 +180,7 @@ def read_file(path: Path, source: Source, chunk_mb: int, used: Collection[str] |
         elif form == "json":
             chunks = _slices(json_tables(path, used, chunk_mb << 20))
         else:
-            chunks = _csv_chunks(path, source, chunk_mb)
+            chunks = _csv_chunks(path, source, chunk_mb, nothing)
         yield from (replace(chunk, frame=_trimmed(chunk.frame, source.null_values)) for chunk in chunks) if source.trim else chunks
     except _UNREADABLE as error:
         what = one_line(error)
@@ -348,7 +351,7 @@ def count_rows(path: Path) -> int | None:
         return None  # what is wrong is told when it is read
 
 
-def _csv_chunks(path: Path, source: Source, chunk_mb: int) -> Iterator[Chunk]:
+def _csv_chunks(path: Path, source: Source, chunk_mb: int, nothing: Collection[str]) -> Iterator[Chunk]:
     import polars as pl
     import pyarrow as pa
     from pyarrow import csv
@@ -402,7 +405,7 @@ def _csv_chunks(path: Path, source: Source, chunk_mb: int) -> Iterator[Chunk]:
             if frame.height:
                 last = "".join(value or "" for value in frame.row(-1))
             chunk = Chunk(frame, numbers, aside)
-            yield _without_headers(_without_rule(chunk, path, dialect), there, path, source) if dialect.header else chunk
+            yield _without_headers(_without_rule(chunk, path, dialect, nothing), there, path, source) if dialect.header else chunk
         last = misshapen[-1].content if misshapen else last
         if "\n" in last and _quotes(path, dialect) % 2:
             raise ValueError(f"a quote opened near {last.strip()[:30]!r} is never closed: close it")
@@ -411,13 +414,13 @@ def _csv_chunks(path: Path, source: Source, chunk_mb: int) -> Iterator[Chunk]:
             yield Chunk(pl.DataFrame(schema=dict.fromkeys(names, pl.String)), pl.Series(dtype=pl.Int64), aside, comments.notes)
 
 
-def _without_rule(chunk: Chunk, path: Path, dialect: Dialect) -> Chunk:
+def _without_rule(chunk: Chunk, path: Path, dialect: Dialect, nothing: Collection[str]) -> Chunk:
     """A chunk without a table's first row if each cell of it that holds anything holds dashes, and several do; it is set aside."""
     if not chunk.frame.height or chunk.row_numbers[0] != 1:
         return chunk
     cells = [cell or "" for cell in chunk.frame.row(0)]
     held = [cell.strip(BLANKS) for cell in cells if cell.strip(BLANKS)]
-    if len(held) < 2 or not all(map(_DASHES.fullmatch, held)):
+    if len(held) < 2 or set(held) <= set(nothing) or not all(map(_DASHES.fullmatch, held)):
         return chunk
     aside = [Broken(1, RULE, RULE, dialect.delimiter.join(cells)), *chunk.broken]
     return Chunk(chunk.frame[1:], chunk.row_numbers[1:], aside, (*chunk.notes, f"{path.name}: {RULE} is set aside"))
@@ -516,12 +519,14 @@ def header(path: Path, dialect: Dialect = PLAIN) -> list[str]:
     return _named(_first_row(path, dialect), dialect)
 
 
-def namesakes(path: Path, dialect: Dialect, name: str) -> list[str]:
-    """What those columns of a text are called whose name in the header stood there before, for another."""
-    if not (dialect.numbered and dialect.header):
+def namesakes(path: Path, source: Source, name: str) -> list[str]:
+    """What those columns of a text or of a sheet are called whose name in the header stood there before, for another."""
+    dialect, form = source.dialect, form_of(path)
+    if not dialect.header or not (form == "excel" or (form == "text" and dialect.numbered)):
         return []
-    row = _first_row(path, dialect)
-    return [made for one, made in zip(bare_names(row, dialect), _named(row, dialect), strict=True) if one == name != made]
+    row = bare_names(names_as_written(path, source) if form == "excel" else _first_row(path, dialect), dialect)
+    made = numbered(row) if form == "excel" else _named(row, dialect)
+    return [called for one, called in zip(row, made, strict=True) if one == name != called]
 
 
 def _first_row(path: Path, dialect: Dialect) -> list[str]:

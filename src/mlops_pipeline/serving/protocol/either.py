@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
-from collections.abc import Callable, Collection, Iterator, KeysView
+from collections.abc import Callable, Collection, Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ import msgspec
 from mlops_pipeline.contract.spec import CATEGORIES, NUMBERS
 from mlops_pipeline.inference.faults import Fault, Refused
 from mlops_pipeline.inference.raw import Kind, RawInput, RawRows
-from mlops_pipeline.inference.signature import Rows
+from mlops_pipeline.inference.signature import Rows, flat, names_within
 from mlops_pipeline.serving.protocol import Headers, Spoken
 from mlops_pipeline.serving.protocol.invocations import csv_header
 from mlops_pipeline.serving.protocol.predict import text_of_csv
@@ -23,8 +23,8 @@ from mlops_pipeline.serving.request import CSV, Request
 if TYPE_CHECKING:
     import numpy as np
 
-Names = Callable[[Any], Iterator[Collection[str]]]
-"""From a decoded body to the names of each row's columns, or of all rows' at once."""
+Names = Callable[[Any], Iterator[Any]]
+"""From a decoded body to each row, or to the names of all rows' columns at once."""
 
 
 _BETWEEN = ",:[]{} \t\r\n"
@@ -49,6 +49,8 @@ class Either:
         self._gathers = {NUMBERS, CATEGORIES} - taken.signature.columns.keys() - taken.features.columns.keys()
         self._quoted_gathers = tuple(map(_quoted, self._gathers))
         self._known = frozenset((*taken.signature.names, *taken.features.names))
+        self._within = names_within(self._known)
+        self._quoted_within = tuple(map(_quoted, sorted(self._within)))
         self._is_plain = not any(name.lstrip(_BETWEEN) != name for name in (*taken.signature.names, *taken.kinds.computed))
 
     def read(self, request: Request, body: bytes) -> tuple[Rows | RawRows, Any]:
@@ -86,7 +88,8 @@ class Either:
         if request.content_type[: len(CSV)].lower() == CSV or not self._is_plain:
             return self._looked_at(request, body)
         text, is_tensor = _json_of(request, body), request.protocol == "v2"
-        if b"\\" in text or (is_tensor and any(name in text for name in self._quoted_gathers)):
+        looked_for = self._quoted_gathers if is_tensor else self._quoted_within
+        if b"\\" in text or any(name in text for name in looked_for):
             return self._looked_at(request, body)
         quick = self._by_marks(text, is_tensor) if self._marks else self._by_computed(text, is_tensor)
         return quick or self._looked_at(request, body)
@@ -118,7 +121,7 @@ class Either:
         if request.content_type[: len(CSV)].lower() == CSV:
             return self._names_in_csv(body)
         try:
-            found = [_as_names(names) for names in self._names(_decoded(_json_of(request, body)))]
+            found = [_as_names(row, self._within) for row in self._names(_decoded(_json_of(request, body)))]
             gathers = request.protocol == "v2" and any(name in self._gathers for names in found for name in names)
         except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
             return []
@@ -149,17 +152,17 @@ def _is_named(text: bytes, name: bytes, is_tensor: bool) -> bool:
     return begin >= 0 and text[max(0, begin - 16) : begin].replace(b" ", b"").endswith(b'"columns":') and b"]" not in text[begin:place]
 
 
-def names_of_records(body: Any) -> Iterator[Collection[str]]:
+def names_of_records(body: Any) -> Iterator[Any]:
     """Of ``/predict``."""
-    return iter([record.keys() for record in body["records"]])
+    return map(_record, body["records"])
 
 
-def names_of_invocations(body: Any) -> Iterator[Collection[str]]:
+def names_of_invocations(body: Any) -> Iterator[Any]:
     """Of MLflow's forms; rows without names are of finished features."""
     if "dataframe_split" in body:
         return iter([body["dataframe_split"]["columns"]])
     rows: Any = next((body[form] for form in ("dataframe_records", "instances", "inputs") if form in body), [])
-    return iter([rows.keys()] if isinstance(rows, dict) else [row.keys() for row in rows])
+    return map(_record, [rows] if isinstance(rows, dict) else rows)
 
 
 def names_of_tensors(body: Any) -> Iterator[Collection[str]]:
@@ -185,8 +188,17 @@ def _decoded(text: bytes) -> Any:
         return python_json(text)
 
 
-def _as_names(names: Any) -> Collection[str]:
-    """The names that a client gives a row; raises ``TypeError`` where what stands in their place is none."""
-    if isinstance(names, KeysView) or (isinstance(names, list) and all(isinstance(name, str) for name in names)):
-        return names
+def _record(row: Any) -> dict[str, Any]:
+    """A row with names; raises ``TypeError`` for one that has none."""
+    if isinstance(row, dict):
+        return row
+    raise TypeError("no names")
+
+
+def _as_names(row: Any, within: frozenset[str]) -> Collection[str]:
+    """The names that a client gives a row, those of records ``within`` it too; raises ``TypeError`` where what stands there is none."""
+    if isinstance(row, dict):
+        return flat(row, within, 0).keys()
+    if isinstance(row, list) and all(isinstance(name, str) for name in row):
+        return row
     raise TypeError("no names")
