@@ -6,7 +6,15 @@ from pathlib import Path
 
 import pytest
 
-from mlops_pipeline.config.finding import option_for, pipeline_config, pipeline_here, serving_config
+from mlops_pipeline.config.finding import (
+    option_for,
+    option_for_releases,
+    option_for_server,
+    option_for_watch,
+    pipeline_config,
+    pipeline_here,
+    serving_config,
+)
 from mlops_pipeline.errors import PipelineError
 from tests.unit_tests.workshop import assert_one_line
 
@@ -71,3 +79,20 @@ def test_where_there_is_none_it_says_how_to_get_one(here: Path) -> None:
     with pytest.raises(PipelineError) as caught:
         pipeline_config(None)
     assert_one_line(caught.value, str(here), "`mlops new DIR --data FILE --target COLUMN`", "--config")
+
+
+def test_a_command_names_the_settings_that_are_not_the_usual_ones(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, text in (("serving", SERVING), ("monitoring", "windows: {}\n"), ("release", "policy: {}\n")):
+        write(here, f"{name}_config.yaml", text)
+        write(here, f"{name}_b.yaml", text)
+    write(here, "training_config.yaml", PIPELINE)
+    write(here, "mine.yaml", PIPELINE)
+    kinds = {"serving": option_for_server, "monitoring": option_for_watch, "release": option_for_releases}
+    for name, option in kinds.items():
+        assert option(here / f"configs/{name}_config.yaml") == ""
+        assert option(here / f"configs/{name}_b.yaml") == f" --config configs/{name}_b.yaml"
+    assert (option_for_watch(None), option_for_releases(None)) == ("", "")
+    monkeypatch.chdir(here / "data")
+    assert option_for(here / "configs/mine.yaml") == " --config ../configs/mine.yaml"
+    assert option_for(here / "configs/mine.yaml", here) == " --config configs/mine.yaml"
+    assert option_for(here / "configs/training_config.yaml", here) == ""
