@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -33,6 +35,7 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
     import pyarrow.parquet as pq
 
     data = settings.dataset
+    _refuse_absent(settings, layout)
     recipe = recipe_of(data)
     lookups = [(lookup.keys, lookup_table(lookup, data, layout)) for lookup in data.lookups]
     read = broken = unlabelled = later = 0
@@ -100,6 +103,18 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
         console.print(f"            {line}")
     if as_of is not None:
         console.print(f"            {later:,} rows from {as_of} on, or without a time, are not seen")
+
+
+def _refuse_absent(settings: Settings, layout: Layout) -> None:
+    """Raise :class:`PipelineError` for a table that is not here since it lies where DVC keeps it, as in a fresh clone."""
+    for source in (settings.dataset.source, *settings.dataset.lookups):
+        if source.path is None or layout.source_files(source.path):
+            continue
+        place = layout.project / source.path
+        beside = (path.with_name(f"{path.name}.dvc") for path in (place, *place.parents) if layout.project in path.parents)
+        if (kept := next((file for file in beside if file.is_file()), None)) is not None:
+            get = f"`dvc pull {shlex.quote(os.path.relpath(kept))}` gets it from DVC's remote"
+            raise PipelineError(f"{layout.config}: dataset.source: '{place}' is not here, and DVC keeps it: {get}, or put it there")
 
 
 def _too_many_broken(settings: Settings, layout: Layout, quarantine_file: Path, what: str) -> PipelineError:
