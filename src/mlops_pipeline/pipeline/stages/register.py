@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import tempfile
 import time
@@ -346,7 +347,7 @@ def _describe(
         training,
         evaluation,
         outcome,
-        config=layout.relative(layout.config),
+        config=shlex.quote(layout.relative(layout.config)),
         lock=layout.lock.name if layout.lock.exists() else None,
         tags=tracking.client.get_run(run_id).data.tags,
     )
