@@ -84,8 +84,8 @@ def next_steps(outcome: Outcome) -> list[str]:
         return [*first, f"To make it champion: `mlops models promote {number}{option}`."]
     if outcome.passed and outcome.then == "approval":
         return [
-            f'To make it champion: `mlops models approve {number} --reason "why"{option}`; '
-            f'to keep it out: `mlops models reject {number} --reason "why"{option}`.'
+            f'To make it champion: `mlops models approve {number} --reason "why"{option}`.',
+            f'To keep it out: `mlops models reject {number} --reason "why"{option}`.',
         ]
     if outcome.passed:
         return []

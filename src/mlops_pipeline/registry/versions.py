@@ -207,10 +207,12 @@ class Found(msgspec.Struct, frozen=True):
     location: str
     tags: dict[str, str] = {}
 
-    @property
-    def refused(self) -> str:
-        """Why it may not be taken, and how to change that; empty if it may, as a folder that somebody names may."""
-        return refusal(self.number, self.tags, self.content_sha256) if self.number else ""
+    def why_refused(self, option: str = "") -> str:
+        """Why it may not be taken, and how to change that; empty if it may, as a folder that somebody names may.
+
+        ``option`` names the settings to a command.
+        """
+        return refusal(self.number, self.tags, self.content_sha256, option) if self.number else ""
 
     @property
     def admitted_on(self) -> str:

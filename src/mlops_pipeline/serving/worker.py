@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline import environment, plugins
+from mlops_pipeline.config.finding import option_for
 from mlops_pipeline.config.serving import Serving, keys_of
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.layout import EVENTS
@@ -162,7 +163,8 @@ def _models(settings: Serving, config: Path, place: Place, number: int, service:
         kept = name in service.models or name in first
         log.warning("keeps its version" if kept else "has no version", extra={"model": name, "reason": reason, "detail": detail})
 
-    source = ModelSource(place.registry, place.model, place.versions, place.cache, server=place.artifacts)
+    option = "" if settings.pipeline is None else option_for(config.parent / settings.pipeline)
+    source = ModelSource(place.registry, place.model, place.versions, place.cache, server=place.artifacts, option=option)
     options = Options(
         reject_unseen=settings.unseen_categories == "reject",
         refuse_extra=settings.extra_columns == "refuse",
@@ -170,6 +172,7 @@ def _models(settings: Serving, config: Path, place: Place, number: int, service:
         lengths=lengths_of(settings.limits),
         threads=settings.batching.threads,
         inputs=settings.inputs,
+        option=option,
     )
     states = States(place.state)
 

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from mlops_pipeline.config.dataset import Dataset
+
 
 def ingest(settings: Settings, layout: Layout, console: Console) -> None:
     """Write ``data/raw``: the typed table, the quarantine and a report with counts and the table's SHA-256.
@@ -34,8 +36,8 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
     """
     import pyarrow.parquet as pq
 
-    data = settings.dataset
     _refuse_absent(settings, layout)
+    data = settings.dataset
     recipe = recipe_of(data)
     lookups = [(lookup.keys, lookup_table(lookup, data, layout)) for lookup in data.lookups]
     read = broken = unlabelled = later = 0
@@ -77,8 +79,7 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
         if broken / seen > settings.ingest.max_broken_share:
             raise _too_many_broken(settings, layout, quarantine_file, f"{broken} of {seen} rows are broken ({_listed(reasons)})")
         take_ingested(settings, layout, console, table_file, there, lookups, files)
-        kinds = {name: column.kind for name, column in data.columns.items()}
-        drawing.write(layout.replay, finish(table_file, recipe, kinds, *kept_recipe(settings, there, lookups)))
+        drawing.write(layout.replay, finish(table_file, recipe, _kinds(data), *kept_recipe(settings, there, lookups)))
         report = {
             "dataset": settings.name,
             "rows_read": read,
@@ -115,6 +116,10 @@ def _refuse_absent(settings: Settings, layout: Layout) -> None:
         if (kept := next((file for file in beside if file.is_file()), None)) is not None:
             get = f"`dvc pull {shlex.quote(os.path.relpath(kept))}` gets it from DVC's remote"
             raise PipelineError(f"{layout.config}: dataset.source: '{place}' is not here, and DVC keeps it: {get}, or put it there")
+
+
+def _kinds(data: Dataset) -> dict[str, str]:
+    return {name: column.kind for name, column in data.columns.items()}
 
 
 def _too_many_broken(settings: Settings, layout: Layout, quarantine_file: Path, what: str) -> PipelineError:
