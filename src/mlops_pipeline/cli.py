@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
+from typer.exceptions import TyperException
 
 from mlops_pipeline import environment, terminal
 from mlops_pipeline.errors import PipelineError
@@ -63,6 +64,7 @@ MonitoringConfig = Annotated[Path | None, typer.Option("--config", "-c", help="t
 ReleaseConfig = Annotated[Path | None, typer.Option("--config", "-c", help="the settings of releases; default: this project's")]
 ServingConfig = Annotated[Path | None, typer.Option("--config", "-c", help="the server's settings; default: this project's")]
 AsOf = Annotated[str | None, typer.Option(help="see no row at or after this moment (UTC); newest: all; default: as the last run was told")]
+INTERRUPTED = 130
 TABLE = "a table (CSV and other text, Parquet, Excel, JSON; packed or not)"
 Raw = Annotated[bool, typer.Option("--raw", help="CSV: leave cells that a spreadsheet would run as a formula as they are")]
 
@@ -95,9 +97,18 @@ def main(arguments: list[str] | None = None) -> None:
     # Importing and parsing make millions of objects that stay; looking for garbage among them takes a tenth of a run.
     gc.set_threshold(100_000, 50, 50)
     try:
-        app(arguments)
+        # Typer gives the code that a command ended with, and takes Ctrl+C for one.
+        ended = app(arguments, prog_name="mlops", standalone_mode=False)
+        if ended == INTERRUPTED:
+            print("stopped; what is finished stays, and the same command goes on from there", file=sys.stderr)
+        sys.exit(ended or 0)
     except PipelineError as error:
         _end_with(str(error))
+    except TyperException as error:
+        _end_with(_of_usage(error))
+    except typer.Abort:
+        print("nothing is done", file=sys.stderr)
+        sys.exit(1)
     except Exception as error:
         from mlops_pipeline.registry.rest import told
 
@@ -107,12 +118,18 @@ def main(arguments: list[str] | None = None) -> None:
         if said is None:
             raise
         _end_with(said)
-    except KeyboardInterrupt:
-        print("stopped; the next run goes on from the last finished stage", file=sys.stderr)
-        sys.exit(130)
     finally:
         # Else the interpreter looks through all of them once more before it ends, for up to a second.
         gc.freeze()
+
+
+def _of_usage(error: TyperException) -> str:
+    """What is wrong with what was typed, in one line; a group of commands without one has shown its help, and that is all."""
+    said, context = " ".join(error.format_message().split()).rstrip("."), getattr(error, "ctx", None)
+    if not said:
+        sys.exit(error.exit_code)
+    command = context.command_path if context is not None else "mlops"
+    return f"{command}: {said[0].lower()}{said[1:]}: `{command} --help` says what it takes"
 
 
 def _end_with(error: str) -> NoReturn:
