@@ -204,7 +204,7 @@ def _told(console: Console, done: Ran) -> None:
     if not (done.counted or done.again):
         console.print("no window has ended since the last run, and no label has come")
     if done.sent:
-        console.print(f"{done.sent} messages delivered")
+        console.print(f"{done.sent} message{'s' * (done.sent != 1)} delivered")
     if done.retraining.startswith(("under way", "waits", "asked")):
         console.print(f"training   {done.retraining}")
 

@@ -137,7 +137,8 @@ def _of_model(model: str, found: dict[str, Any], metric: str, option: str) -> li
     if last is None:
         return [_line(model, f"no window has ended yet: `mlops monitor run --close{option}` ends one now")]
     figures = last["figures"]
-    head = f"version {last['version'] or '?'}, {found['windows']} windows, the last {_span(last)}"
+    count = found["windows"]
+    head = f"version {last['version'] or '?'}, {count} window{'s' * (count != 1)}, the last {_span(last)}"
     rows = f"{figures['rows']:,.0f} rows in {figures['requests']:,.0f} requests"
     if figures.get("refused.share"):
         rows += f", {figures['refused.share']:.1%} refused"
