@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperGroup
+from typer.exceptions import TyperException
 
 from mlops_pipeline import environment, terminal
 from mlops_pipeline.errors import PipelineError
@@ -78,6 +79,7 @@ MonitoringConfig = Annotated[Path | None, typer.Option("--config", "-c", help="t
 ReleaseConfig = Annotated[Path | None, typer.Option("--config", "-c", help="the settings of releases; default: this project's")]
 ServingConfig = Annotated[Path | None, typer.Option("--config", "-c", help="the server's settings; default: this project's")]
 AsOf = Annotated[str | None, typer.Option(help="see no row at or after this moment (UTC); newest: all; default: as the last run was told")]
+INTERRUPTED = 130
 TABLE = "a table (CSV and other text, Parquet, Excel, JSON; packed or not)"
 Raw = Annotated[bool, typer.Option("--raw", help="CSV: leave cells that a spreadsheet would run as a formula as they are")]
 
@@ -110,9 +112,18 @@ def main(arguments: list[str] | None = None) -> None:
     # Importing and parsing make millions of objects that stay; looking for garbage among them takes a tenth of a run.
     gc.set_threshold(100_000, 50, 50)
     try:
-        app(arguments)
+        # Typer gives the code that a command ended with, and takes Ctrl+C for one.
+        ended = app(arguments, prog_name="mlops", standalone_mode=False)
+        if ended == INTERRUPTED:
+            print("stopped; what is finished stays, and the same command goes on from there", file=sys.stderr)
+        sys.exit(ended or 0)
     except PipelineError as error:
         _end_with(str(error))
+    except TyperException as error:
+        _end_with(_of_usage(error))
+    except typer.Abort:
+        print("nothing is done", file=sys.stderr)
+        sys.exit(1)
     except Exception as error:
         from mlops_pipeline.registry.rest import told
 
@@ -124,9 +135,6 @@ def main(arguments: list[str] | None = None) -> None:
         if said is None:
             raise
         _end_with(said)
-    except KeyboardInterrupt:
-        print("stopped; the next run goes on from the last finished stage", file=sys.stderr)
-        sys.exit(130)
     finally:
         # Else the interpreter looks through all of them once more before it ends, for up to a second.
         gc.freeze()
@@ -136,6 +144,15 @@ def _not_in_utf_8(words: list[str]) -> str | None:
     """What is told of the first word typed in another encoding, which may be a file's name and nothing else; None without one."""
     word = next((word for word in words if word.encode("utf-8", "replace").decode() != word), None)
     return None if word is None else f"{word!r}: holds a byte that is no UTF-8: write it in UTF-8"
+
+
+def _of_usage(error: TyperException) -> str:
+    """What is wrong with what was typed, in one line; a group of commands without one has shown its help, and that is all."""
+    said, context = " ".join(error.format_message().split()).rstrip("."), getattr(error, "ctx", None)
+    if not said:
+        sys.exit(error.exit_code)
+    command = context.command_path if context is not None else "mlops"
+    return f"{command}: {said[0].lower()}{said[1:]}: `{command} --help` says what it takes"
 
 
 def _end_with(error: str) -> NoReturn:
@@ -194,8 +211,9 @@ def run(
 
 
 @app.command()
-def status(config: Config = None, as_of: AsOf = None) -> None:
+def status(config: Config = None, as_of: AsOf = None, as_json: AsJson = False) -> None:
     """Say which stages are stale, and the cause of each: data, settings, code, environment or a missing output."""
+    from mlops_pipeline.config.finding import option_for
     from mlops_pipeline.config.moments import shown_moment
     from mlops_pipeline.events import Cause
     from mlops_pipeline.pipeline import runner
@@ -204,13 +222,23 @@ def status(config: Config = None, as_of: AsOf = None) -> None:
 
     settings, layout, console = _opened(config)
     settings, asked = with_as_of(settings, layout), with_as_of(settings, layout, as_of)
-    causes = runner.prepare(settings, layout, console).causes()
-    if settings.as_of is not None:
-        console.print(f"as of {shown_moment(settings.as_of)}: rows from then on are not seen")
+    causes = runner.prepare(settings, layout, terminal.opened(sys.stderr) if as_json else console).causes()
+    moment = None if settings.as_of is None else shown_moment(settings.as_of)
     if asked.as_of != settings.as_of:  # which this command does not store
-        causes[STAGES[0].name].append(Cause("settings", f"as-of: `mlops run --as-of {as_of}` would change it"))
+        again = f"`mlops run --as-of {as_of}{option_for(layout.config)}`"
+        causes[STAGES[0].name].append(Cause("settings", f"as-of: {again} would change it"))
     if not any(causes.values()):
         causes[STAGES[-1].name] = runner.registry_causes(settings, layout)
+    if as_json:
+        told = [
+            {"stage": stage.name, "stale": bool(found), "causes": [{"kind": cause.kind, "detail": cause.detail} for cause in found]}
+            for stage in STAGES
+            for found in (causes[stage.name],)
+        ]
+        print(json.dumps({"pipeline": settings.name, "as_of": moment, "up_to_date": not any(causes.values()), "stages": told}, indent=2))
+        return
+    if moment is not None:
+        console.print(f"as of {moment}: rows from then on are not seen")
     waits_for = ""
     stages_of: dict[Cause, list[str]] = {}
     for stage in STAGES:
@@ -586,13 +614,15 @@ def init(
 
 
 @app.command()
-def doctor(config: Config = None) -> None:
+def doctor(config: Config = None, as_json: AsJson = False) -> None:
     """Say what of the environment works, what is missing, and how to mend it."""
     from mlops_pipeline.doctor import examine
 
-    console = terminal.opened()
     findings = examine(config)
-    for finding in findings:
+    if as_json:
+        print(json.dumps([vars(finding) for finding in findings], indent=2))
+    console = terminal.opened()
+    for finding in () if as_json else findings:
         mark = ("✓", "green") if finding.works else ("–", "yellow") if finding.optional else ("✗", "red")
         console.print(_line(mark, f" {finding.name:<18} {finding.seen}" + (f"  → {finding.remedy}" if not finding.works else "")))
     if any(not finding.works and not finding.optional for finding in findings):
@@ -600,36 +630,41 @@ def doctor(config: Config = None) -> None:
 
 
 @models.command("list")
-def list_models(config: Config = None) -> None:
+def list_models(as_json: AsJson = False, config: Config = None) -> None:
     """Every version, newest first."""
     import datetime
 
     from rich.table import Table
     from rich.text import Text
 
-    model, console = _registered_model(config)
+    model, console, option = _registered_model(config)
+    versions = model.versions()
+    if as_json:
+        print(json.dumps({"model": model.name, "versions": [version.as_json(option) for version in versions]}, indent=2))
+        return
     table = Table("version", "alias", "gate", "weights", "registered", "run", title=model.name, title_justify="left")
-    for version in model.versions():
+    for version in versions:
         when = datetime.datetime.fromtimestamp(version.created, datetime.UTC).strftime("%Y-%m-%d %H:%M UTC")
         gate = "passed" if version.passed else "failed" if version.gate else "never judged"
         waits = ["waits for approval"] if version.waits else []
         gate = ", ".join([gate, *(f"{one.decision} by {one.by}" for one in version.decisions[-1:]), *waits])
         cells = (str(version.number), ", ".join(sorted(version.aliases)), gate, version.model_sha256[:12], when, version.run_id[:8])
         table.add_row(*map(Text, cells))
-    console.print(table if table.row_count else f"{model.name}: no version is registered yet: run `mlops run`")
+    console.print(table if table.row_count else f"{model.name}: no version is registered yet: run `mlops run{option}`")
 
 
 @models.command("show")
-def show_model(version: Annotated[int | None, typer.Argument(help="default: the champion")] = None, config: Config = None) -> None:
+def show_model(
+    version: Annotated[int | None, typer.Argument(help="default: the champion")] = None, as_json: AsJson = False, config: Config = None
+) -> None:
     """One version: digest, run, held-out data and the gate's reasons."""
-    from mlops_pipeline.registry.versions import AS_OF_TAG, REASON_TAG
-
-    model, console = _registered_model(config)
+    model, console, option = _registered_model(config)
     found = model.get(version) if version is not None else model.champion()
     if found is None:
-        from mlops_pipeline.config.finding import option_for, pipeline_config
-
-        raise PipelineError(f"{model.name}: {model.without_champion(option_for(pipeline_config(config)))}, or name a version")
+        raise PipelineError(f"{model.name}: {model.without_champion(option)}, or name a version")
+    if as_json:
+        print(json.dumps({"model": model.name, **found.as_json(option)}, indent=2))
+        return
     console.print(
         _line((f"{model.name} version {found.number}", "bold"), f" ({', '.join(sorted(found.aliases))})" if found.aliases else "")
     )
@@ -639,8 +674,8 @@ def show_model(version: Annotated[int | None, typer.Argument(help="default: the 
         "judged as": found.judged_sha256 and f"{found.judged_sha256}, then fitted again on all rows",
         "evaluated on": found.evaluated_on,
         "run": found.run_id,
-        "as of": found.tags.get(AS_OF_TAG, ""),
-        "made because": found.tags.get(REASON_TAG, ""),
+        "as of": found.as_of,
+        "made because": found.made_because,
         "rolled back": found.rolled_back,
     }
     for name, value in facts.items():
@@ -648,8 +683,8 @@ def show_model(version: Annotated[int | None, typer.Argument(help="default: the 
             console.print(f"  {name:<13} {value}")
     for rule in found.gate:
         console.print(_line(("  ✓", "green") if rule["passed"] else ("  ✗", "red"), f" {rule['name']}: {rule['text']}"))
-    if found.refused:
-        console.print(_line(("  not taken", "yellow"), f": {found.refused}"))
+    if refused := found.why_refused(option):
+        console.print(_line(("  not taken", "yellow"), f": {refused}"))
     for one in found.decisions:
         console.print(f"  {one.decision} by {one.by} at {one.time}: {one.reason}")
 
@@ -1120,7 +1155,9 @@ def demo_release(
 
 
 def _decide(word: Word, version: int, reason: str, by: str, config: Path | None, *, as_json: bool) -> None:
-    registry, _, console, tell = _decider(config, as_json=as_json)
+    from mlops_pipeline.config.finding import option_for
+
+    registry, layout, console, tell = _decider(config, as_json=as_json)
     with registry.deciding(tell):
         settled = registry.settle(version, word, reason, by, tell)
         if settled.version.is_champion:
@@ -1133,7 +1170,7 @@ def _decide(word: Word, version: int, reason: str, by: str, config: Path | None,
     console.print(f"{registry.name} version {version} is {made.decision} by {made.by}" + ", and champion" * settled.waited * is_champion)
     if word == "approved" and not is_champion:
         why = f", since {settled.why_not_champion}" if settled.why_not_champion else ""
-        console.print(f"it is not champion{why}: `mlops models promote {version}` makes it so")
+        console.print(f"it is not champion{why}: `mlops models promote {version}{option_for(layout.config)}` makes it so")
 
 
 def _without(settings: Settings, layout: Layout, model: Path | None) -> str:
@@ -1171,11 +1208,13 @@ def _opened(config: Path | None) -> tuple[Settings, Layout, Console]:
     return settings, layout_of(settings, path, find_project(path)), terminal.opened()
 
 
-def _registered_model(config: Path | None) -> tuple[RegisteredModel, Any]:
+def _registered_model(config: Path | None) -> tuple[RegisteredModel, Any, str]:
+    """The model that a pipeline registers, a console, and what a command needs to mean it."""
+    from mlops_pipeline.config.finding import option_for
     from mlops_pipeline.registry.champion import registered_model
 
     settings, layout, console = _opened(config)
-    return registered_model(settings, layout), console
+    return registered_model(settings, layout), console, option_for(layout.config)
 
 
 def _decider(config: Path | None, *, as_json: bool = False) -> tuple[RegistryWriter, Layout, Console, Listener]:

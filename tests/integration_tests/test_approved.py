@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 import sqlite3
+import sys
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -133,6 +136,33 @@ def test_servers_hear_of_another_champion_at_once_and_it_is_told_once_whatever_m
     ]
 
 
+def test_what_is_said_to_be_typed_means_this_pipeline_though_another_is_the_usual_one(registered: Project, tmp_path: Path) -> None:
+    project = copied(registered, tmp_path / "project")
+    usual = project.folder / "configs/training_config.yaml"
+    usual.parent.mkdir(exist_ok=True)
+    usual.write_text(project.config.read_text().replace("name: small", "name: usual"))
+    project.change(train={"params": {"n_estimators": 25}}, gate={"champion_margin": 1.0})
+    waits = " ".join(project.run("--then", "approval").stdout.split())
+    told = [line for line in re.findall(r"`(mlops [^`]+)`", waits) if " models " in line]
+    assert told == ["mlops models approve 2 --reason REASON --config pipeline.yaml"]
+    said = " ".join(models(project, "show", "2").stdout.split())
+    assert f"`{told[0]}`" in said
+    page = (project.folder / "models/artifacts/report.html").read_text()
+    assert "mlops models reject 2 --reason &#34;why&#34; --config pipeline.yaml" in page.replace("&quot;", "&#34;")
+    (project.folder / "elsewhere").mkdir()
+    away = f"cd elsewhere && {sys.executable} -m mlops_pipeline models reject 1 --reason no --config {project.config}"
+    refused = project.command("bash", "-c", away, check=False).stderr
+    assert "or `mlops models rollback --config ../pipeline.yaml`" in refused
+    assert "small version 2 is approved by" in project.mlops(*shlex.split(told[0])[1:]).stdout
+    known = json.loads(models(project, "list", "--json").stdout)
+    assert [(each["version"], each["aliases"], each["passed"], each["waits"]) for each in known["versions"]] == [
+        (2, ["champion"], True, False),
+        (1, [], True, False),
+    ]
+    (decision,) = json.loads(models(project, "show", "2", "--json").stdout)["decisions"]
+    assert (decision["decision"], decision["reason"]) == ("approved", "REASON")
+
+
 @pytest.mark.parametrize("name", ["onnx/model.onnx", "MODEL_CARD.md"])
 def test_predict_takes_no_file_that_is_not_the_registered_one(two: Project, name: str) -> None:
     file = two.folder / "models/registry/best_model" / name
@@ -142,7 +172,7 @@ def test_predict_takes_no_file_that_is_not_the_registered_one(two: Project, name
     file.write_bytes(whole)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
-    assert "its files are those of no version of small: `mlops run` brings the champion's back" in done.stderr
+    assert "its files are those of no version of small: `mlops run --config pipeline.yaml` brings the champion's back" in done.stderr
 
 
 def test_a_folder_of_ones_own_is_proved_by_what_it_is_expected_to_say(two: Project, tmp_path: Path) -> None:

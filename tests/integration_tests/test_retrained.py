@@ -167,7 +167,7 @@ def test_a_version_that_waits_is_let_go_of_by_whoever_had_it_wait(early: Project
     mlflow_client(project).set_model_version_tag("small", "1", WAITS_TAG, versions(project)[2].content_sha256)
     assert "passed, waits for approval" in models("list")
     said = models("approve", "1", "--reason", "seen by eye")
-    assert "since version 3 is, with which its gate never compared it: `mlops models promote 1` makes it so" in said
+    assert "since version 3 is, with which its gate never compared it: `mlops models promote 1 --config pipeline.yaml` makes it so" in said
     assert aliases() == [["champion"], [], []]
     assert "waits" not in models("list")
     models("promote", "1")

@@ -64,6 +64,7 @@ def test_no_other_is_and_the_reason_says_how_to_approve_it(case: str) -> None:
     said = refusal("3", tags, CONTENT)
     assert words in said
     assert "`mlops models approve 3 --reason REASON`" in said
+    assert "`mlops models approve 3 --reason REASON --config mine.yaml`" in refusal("3", tags, CONTENT, " --config mine.yaml")
     assert "\n" not in said
 
 

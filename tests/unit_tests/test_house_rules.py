@@ -23,3 +23,10 @@ def test_the_house_keeps_its_rules(command: str) -> None:
 def test_the_makefile_checks_what_it_promises() -> None:
     programs = {command.split()[0] for command in CHECKS}
     assert programs >= {"ruff", "mypy", "lint-imports", "deptry", "vulture", "mlops"}
+
+
+def test_no_database_is_in_git() -> None:
+    files = subprocess.run(["git", "ls-files", "-z"], cwd=REPOSITORY, capture_output=True, text=True, check=True).stdout.split("\0")
+    there = [REPOSITORY / name for name in files if name and (REPOSITORY / name).is_file()]
+    assert there
+    assert [path for path in there if path.read_bytes()[:15] == b"SQLite format 3"] == []

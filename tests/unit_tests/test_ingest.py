@@ -245,6 +245,16 @@ def test_a_missing_file_and_a_missing_package_are_told_with_the_remedy(tmp_path:
     refuses(tmp_path, settings, "'no_such_package' is not installed", "pip install")
 
 
+@pytest.mark.parametrize(
+    ("source", "kept"),
+    [("table.csv", "table.csv.dvc"), ("data/parts", "data/parts.dvc"), ("data/parts/*.csv", "data/parts.dvc")],
+)
+def test_a_table_that_a_clone_has_not_got_yet_is_told_with_the_command_that_gets_it(source: str, kept: str, tmp_path: Path) -> None:
+    (tmp_path / kept).parent.mkdir(exist_ok=True)
+    (tmp_path / kept).write_text("outs: []\n")
+    refuses(tmp_path, table_settings(COLUMNS, source=source), "is not here, and DVC keeps it", f"{kept}` gets it from DVC's remote")
+
+
 def test_a_table_inside_an_installed_package_is_read(tmp_path: Path) -> None:
     columns = {"carrier": {"kind": "category", "nullable": False}, "name": "category"}
     settings = table_settings(columns, target="carrier", task="multiclass")

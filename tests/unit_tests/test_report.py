@@ -141,6 +141,24 @@ def test_what_to_do_next_is_said_of_every_rule_of_ours_by_keys_and_names_that_th
     assert named & known
 
 
+@pytest.mark.parametrize("option", ["", " --config configs/mine.yaml"])
+def test_what_it_says_to_type_is_whole_and_means_this_pipeline(option: str) -> None:
+    rules = [Rule("baseline", True, "yes")]
+    said = [
+        command
+        for then in ("challenger", "approval")
+        for step in next_steps(Outcome("m", 2, passed=True, is_champion=False, rules=rules, then=then, option=option))
+        for command in re.findall(r"`([^`]+)`", step)
+    ]
+    released = [] if option else ["mlops release start 2"]  # the settings of another pipeline's releases are not known
+    assert said == [
+        *released,
+        f"mlops models promote 2{option}",
+        f'mlops models approve 2 --reason "why"{option}',
+        f'mlops models reject 2 --reason "why"{option}',
+    ]
+
+
 def test_of_columns_that_were_shuffled_once_no_spread_is_drawn_but_said(tmp_path: Path) -> None:
     importance = [{"feature": "size", "drop": 0.1, "spread": None}, {"feature": "age", "drop": 0.05, "spread": None}]
     ours = made([0, 1] * 20, [0, 1] * 20, 2)

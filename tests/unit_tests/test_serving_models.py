@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import gc
 import json
 import os
@@ -400,7 +401,10 @@ def test_a_deleted_version_and_a_lost_alias_leave_the_served_one(store: Store, w
     store.change("update model_versions set current_stage = 'Deleted_Internal' where version = 2")
     one.steps.step(3)
     assert (one.version(), one.version("other"), one.reasons()) == ("1", "2", ["missing", "missing"])
-    assert "there are versions 1 and aliases none" in one.failures[0].detail
+    assert "there is no champion: take version 1, `mlops models promote 1`" in one.failures[0].detail
+    assert "there are versions 1 and aliases none" in one.failures[1].detail
+    other = dataclasses.replace(store.source(), option=" --config configs/mine.yaml")
+    assert "`mlops models promote 1 --config configs/mine.yaml`" in str(other.look(["champion"]).faults["champion"])
 
 
 def test_a_registry_that_is_gone_is_asked_with_growing_pauses_and_served_on(store: Store, watched: Callable[..., Watched]) -> None:

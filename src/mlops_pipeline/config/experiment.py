@@ -10,7 +10,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from mlops_pipeline.config.pipeline import PastSpan
-from mlops_pipeline.config.tree import Frozen, Name, read_yaml, tree_of
+from mlops_pipeline.config.tree import Frozen, Name, read_yaml, refuse_another_kind, tree_of
 from mlops_pipeline.contract.values import written_as
 
 Level = Annotated[float, Field(gt=0, lt=0.5)]
@@ -102,7 +102,9 @@ class Experiment(Frozen):
 
 def load_experiment(path: Path) -> Experiment:
     """Read the file. Raises :class:`PipelineError` in one line that names the file, the key, the value and the remedy."""
-    return tree_of(Experiment, read_yaml(path, "docs/experiments.md shows one"), str(path))
+    content = read_yaml(path, "docs/experiments.md shows one")
+    refuse_another_kind(content, path, "a test's")
+    return tree_of(Experiment, content, str(path))
 
 
 def experiment_schema() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from mlops_pipeline.errors import PipelineError
@@ -84,14 +84,36 @@ def release_config(given: Path | None, project: Path | None = None) -> Path | No
     return given or _here(project, RELEASE, _IS_RELEASE)
 
 
-def option_for(config: Path) -> str:
-    """What a command typed here needs to mean this pipeline: nothing, or ``--config`` with its file, a blank before it."""
+def option_for(config: Path, project: Path | None = None) -> str:
+    """What a command needs to mean this pipeline: nothing, or ``--config`` with its file, a blank before it.
+
+    It is typed here, or in the folder of ``project``.
+    """
+    return _option(config, lambda: pipeline_here(project), project)
+
+
+def option_for_watch(config: Path | None) -> str:
+    """The same of the watch's settings; nothing where every default holds."""
+    return "" if config is None else _option(config, lambda: monitoring_config(None))
+
+
+def option_for_releases(config: Path | None) -> str:
+    """The same of the settings of releases."""
+    return "" if config is None else _option(config, lambda: release_config(None))
+
+
+def option_for_server(config: Path) -> str:
+    """The same of the server's settings."""
+    return _option(config, lambda: serving_config(None))
+
+
+def _option(config: Path, find: Callable[[], Path | None], project: Path | None = None) -> str:
     try:
-        here = pipeline_here()
+        here = find()
     except PipelineError:
         here = None
     is_found = here is not None and here.resolve() == config.resolve()
-    return "" if is_found else f" --config {shlex.quote(str(_shown(config)))}"
+    return "" if is_found else f" --config {shlex.quote(os.path.relpath(config, project))}"
 
 
 def project_here() -> Path:

@@ -14,7 +14,7 @@ from mlops_pipeline import plugins
 from mlops_pipeline.config.addresses import address_beside, check_one_address, filled, is_postgresql, taken_as_it_is
 from mlops_pipeline.config.dataset import Share
 from mlops_pipeline.config.pipeline import PastSpan, Then, part_schema
-from mlops_pipeline.config.tree import Frozen, Name, read_yaml, shown, text_beside, tree_of
+from mlops_pipeline.config.tree import Frozen, Name, read_yaml, refuse_another_kind, shown, text_beside, tree_of
 from mlops_pipeline.errors import PipelineError, is_secret_name
 
 Severity = Literal["info", "warning", "critical"]
@@ -209,7 +209,9 @@ def load_monitoring(path: Path | None) -> Monitoring:
     """
     if path is None:
         return Monitoring()
-    settings = tree_of(Monitoring, read_yaml(path, "start from configs/monitoring_config.yaml"), str(path))
+    content = read_yaml(path, "start from configs/monitoring_config.yaml")
+    refuse_another_kind(content, path, "a watch's")
+    settings = tree_of(Monitoring, content, str(path))
     if settings.state.uri_file is not None:
         uri = taken_as_it_is(address_beside(path, "state.uri_file", settings.state.uri_file, is_postgresql, "postgresql://…"))
         settings = settings.model_copy(update={"state": settings.state.model_copy(update={"uri": uri, "uri_file": None})})

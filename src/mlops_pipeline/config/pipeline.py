@@ -19,7 +19,7 @@ from mlops_pipeline import plugins
 from mlops_pipeline.config.addresses import filled, holds_password, is_or_holds_postgresql
 from mlops_pipeline.config.dataset import Column, Dataset, Length, Share
 from mlops_pipeline.config.moments import Span, shown_moment, span_of
-from mlops_pipeline.config.tree import Frozen, Name, read_yaml, shown, tree_of
+from mlops_pipeline.config.tree import Frozen, Name, read_yaml, refuse_another_kind, shown, tree_of
 from mlops_pipeline.contract.spec import AS_TEXT
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import time_and_size
@@ -529,6 +529,7 @@ def load_settings(path: Path, *, with_parts: bool = True) -> Settings:
         pipeline = content.get("pipeline")
         other = f"name its pipeline's, {path.parent / pipeline}," if isinstance(pipeline, str) else "name the pipeline's file"
         raise PipelineError(f"{path}: holds a server's settings, not a pipeline's: {other} with --config")
+    refuse_another_kind(content, path, "a pipeline's")
     for key, value in _bare_dates(content, ""):
         raise PipelineError(f"{path}: {key} = {value}: put the date in quotes, DVC cannot record a bare one")
     settings = tree_of(Settings, content, str(path)).written_in(content, read_as)

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from mlops_pipeline.config.experiment import Experiment
 from mlops_pipeline.config.moments import seconds_of
 from mlops_pipeline.config.pipeline import PastSpan
-from mlops_pipeline.config.tree import Frozen, Name, read_yaml, tree_of
+from mlops_pipeline.config.tree import Frozen, Name, read_yaml, refuse_another_kind, tree_of
 from mlops_pipeline.errors import PipelineError
 
 Level = Annotated[float, Field(gt=0, lt=0.5)]
@@ -310,7 +310,9 @@ def load_releases(path: Path | None) -> Releases:
     """Read the file; None means every default. Raises :class:`PipelineError` in one line that names file, key, value and remedy."""
     if path is None:
         return Releases()
-    return tree_of(Releases, read_yaml(path, "start from configs/release_config.yaml"), str(path))
+    content = read_yaml(path, "start from configs/release_config.yaml")
+    refuse_another_kind(content, path, "a release's")
+    return tree_of(Releases, content, str(path))
 
 
 def policy_of(text: str) -> Policy:

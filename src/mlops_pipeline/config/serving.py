@@ -14,7 +14,7 @@ from mlops_pipeline import plugins
 from mlops_pipeline.config.addresses import address_beside, check_one_address, is_or_holds_postgresql, is_postgresql, taken_as_it_is
 from mlops_pipeline.config.keys import DIGEST, KEYS_REMEDY, Key, ambiguous, check_models, keys_in
 from mlops_pipeline.config.pipeline import PIPELINE_KEYS, PastSpan, part_schema, project_of
-from mlops_pipeline.config.tree import Frozen, Name, read_yaml, shown, text_beside, tree_of
+from mlops_pipeline.config.tree import Frozen, Name, read_yaml, refuse_another_kind, shown, text_beside, tree_of
 from mlops_pipeline.errors import PipelineError
 
 
@@ -388,6 +388,7 @@ def load_serving(path: Path, *, running: bool = False, **changes: Any) -> Servin
     content = read_yaml(path, "start from configs/serving_config.yaml")
     if content.keys() & PIPELINE_KEYS and not content.keys() & {"pipeline", "models"}:
         content = {"pipeline": path.name}  # a pipeline's own settings: its champion is served, and all else is as usual
+    refuse_another_kind(content, path, "a server's")
     if not isinstance(content.get("api_keys", {}), dict):
         raise PipelineError(f"{path}: api_keys: must be a mapping: write NAME: sha256:… below it, as `mlops key` prints it")
     given = {key: value for key, value in changes.items() if value is not None}

@@ -5,7 +5,7 @@ import json
 import re
 from collections.abc import Hashable
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, TypeVar
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -34,6 +34,16 @@ class Frozen(BaseModel):
 
 Tree = TypeVar("Tree", bound=Frozen)
 
+Kind = Literal["a pipeline's", "a server's", "a watch's", "a release's", "a test's"]
+KINDS: dict[Kind, frozenset[str]] = {
+    "a pipeline's": frozenset({"dataset", "train"}),
+    "a server's": frozenset({"record", "port", "workers", "limits", "api_keys", "tls"}),
+    "a watch's": frozenset({"windows", "rules", "channels", "retraining"}),
+    "a release's": frozenset({"policy", "auto", "lease_s", "look_s"}),
+    "a test's": frozenset({"arms", "metrics"}),
+}
+"""Keys that files of no other kind have."""
+
 
 def read_yaml(path: Path, remedy: str) -> dict[str, Any]:
     """The mapping that a YAML file holds; raises :class:`PipelineError` in one line."""
@@ -44,6 +54,13 @@ def read_yaml(path: Path, remedy: str) -> dict[str, Any]:
     except UnicodeDecodeError as error:
         raise PipelineError(f"{path}: is not valid YAML: {error.reason} at byte {error.start}: save it as UTF-8") from error
     return mapping_of(text, str(path), remedy)
+
+
+def refuse_another_kind(content: dict[str, Any], path: Path, own: Kind) -> None:
+    """Raise :class:`PipelineError` for settings of another kind, which would be told key by key to remove what they hold."""
+    kind = next((kind for kind, keys in KINDS.items() if kind != own and content.keys() & keys), own)
+    if kind != own and not content.keys() & KINDS[own]:
+        raise PipelineError(f"{path}: holds {kind} settings, not {own}: name {own} file with --config, or leave it out for this project's")
 
 
 def in_yaml(name: str) -> str:

@@ -44,7 +44,7 @@ NEXT = {
     "size": "A smaller model: fewer or shallower trees; or raise `gate.max_size_mb`.",
     "skew": "A server would compute the column above otherwise than the table has it. Mend how it is made (`dataset.derive` and its like), "
     "or set `gate.skew` to null if only finished features are served.",
-    "rolled_back": "A person took this version back. `mlops models promote` brings it back.",
+    "rolled_back": "A person took this version back: ask why before you bring it back.",
 }
 
 
@@ -59,6 +59,8 @@ class Outcome:
     rules: list[Rule]
     then: Then = "champion"
     """What becomes of one that passed."""
+    option: str = ""
+    """What a command typed in the project's folder needs, to mean its pipeline."""
 
     @property
     def state(self) -> str:
@@ -75,19 +77,22 @@ class Outcome:
 
 def next_steps(outcome: Outcome) -> list[str]:
     """What to do about each rule that did not pass, and the way round them all."""
+    number, option = outcome.version, outcome.option
     if outcome.passed and outcome.then == "challenger":
-        return [
-            f"To try it on a part of the traffic first: `mlops release start {outcome.version}`.",
-            f"To make it champion: `mlops models promote {outcome.version}`.",
-        ]
+        # Which settings of releases are another pipeline's nobody knows here.
+        first = [] if option else [f"To try it on a part of the traffic first: `mlops release start {number}`."]
+        return [*first, f"To make it champion: `mlops models promote {number}{option}`."]
     if outcome.passed and outcome.then == "approval":
-        return [f'To make it champion: `mlops models approve {outcome.version} --reason "why"`; or `mlops models reject` it.']
+        return [
+            f'To make it champion: `mlops models approve {number} --reason "why"{option}`.',
+            f'To keep it out: `mlops models reject {number} --reason "why"{option}`.',
+        ]
     if outcome.passed:
         return []
     steps = [NEXT.get(rule.name, f"See gate.rules.{short(rule.name)} in the settings.") for rule in outcome.rules if not rule.passed]
     if not outcome.is_champion:
         steps.append(
-            f'To use it all the same: `mlops models promote {outcome.version} --override "why"`; the reason is kept with the version.'
+            f'To use it all the same: `mlops models promote {number} --override "why"{option}`; the reason is kept with the version.'
         )
     return steps
 

@@ -142,9 +142,10 @@ def silence(console: Console, config: Path | None, rule: str, length: str, model
 
 def switch_training(console: Console, config: Path | None, value: str, why: str) -> None:
     """`mlops monitor stop` and `resume`."""
-    with _opened(config) as (_, state), state.writing():
+    with _opened(config) as (watch, state), state.writing():
         state.switch(STOP, value, current_user(), why, time.time())
-    console.print("no training is started until `mlops monitor resume`" if value == "stopped" else "rules may ask for trainings again")
+    stopped = f"no training is started until `mlops monitor resume{watch.option}`"
+    console.print(stopped if value == "stopped" else "rules may ask for trainings again")
 
 
 def take_labels(console: Console, config: Path | None, table: Path | None, given: Sequence[str], target: str | None) -> None:
@@ -203,7 +204,7 @@ def _told(console: Console, done: Ran) -> None:
     if not (done.counted or done.again):
         console.print("no window has ended since the last run, and no label has come")
     if done.sent:
-        console.print(f"{done.sent} messages delivered")
+        console.print(f"{done.sent} message{'s' * (done.sent != 1)} delivered")
     if done.retraining.startswith(("under way", "waits", "asked")):
         console.print(f"training   {done.retraining}")
 

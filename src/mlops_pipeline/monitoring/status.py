@@ -118,10 +118,10 @@ def lines(watch: Watched, state: WatchState) -> list[Line]:
     metric = watch.pipeline.evaluate.metric
     told: list[Line] = []
     for model, found in known["models"].items():
-        told += _of_model(model, found, metric)
+        told += _of_model(model, found, metric, watch.option)
     if known["waiting"]:
         told.append(_line("approval", known["waiting"]["text"], "yellow"))
-    told += _of_alerts(known)
+    told += _of_alerts(known, watch.option)
     labels = known["labels"]
     told.append(_line("labels", f"{labels['known']:,} known" + (f", {labels['unmatched']:,} of no row yet" if labels["unmatched"] else "")))
     waiting = known["undelivered"]
@@ -132,12 +132,13 @@ def lines(watch: Watched, state: WatchState) -> list[Line]:
     return told
 
 
-def _of_model(model: str, found: dict[str, Any], metric: str) -> list[Line]:
+def _of_model(model: str, found: dict[str, Any], metric: str, option: str) -> list[Line]:
     last, judged = found["last"], found["judged"]
     if last is None:
-        return [_line(model, "no window has ended yet: `mlops monitor run --close` ends one now")]
+        return [_line(model, f"no window has ended yet: `mlops monitor run --close{option}` ends one now")]
     figures = last["figures"]
-    head = f"version {last['version'] or '?'}, {found['windows']} windows, the last {_span(last)}"
+    count = found["windows"]
+    head = f"version {last['version'] or '?'}, {count} window{'s' * (count != 1)}, the last {_span(last)}"
     rows = f"{figures['rows']:,.0f} rows in {figures['requests']:,.0f} requests"
     if figures.get("refused.share"):
         rows += f", {figures['refused.share']:.1%} refused"
@@ -173,13 +174,13 @@ def _of_model(model: str, found: dict[str, Any], metric: str) -> list[Line]:
     return told
 
 
-def _of_alerts(known: dict[str, Any]) -> list[Line]:
+def _of_alerts(known: dict[str, Any], option: str) -> list[Line]:
     alerts = [each for each in known["alerts"] if each["rule"] != WAITS]  # which has a line of its own
     if not alerts:
         return [_line("alerts", "none", "green")]
     said = [_line("alert", f"{each['severity']} {each['rule']}: {each['text']}", "red") for each in alerts[:MOST_ALERTS]]
     rest = len(alerts) - MOST_ALERTS
-    return said + ([_line("", f"and {rest} more: `mlops monitor status --json`")] if rest > 0 else [])
+    return said + ([_line("", f"and {rest} more: `mlops monitor status --json{option}`")] if rest > 0 else [])
 
 
 def _of_training(known: dict[str, Any]) -> str:

@@ -11,8 +11,9 @@ from mlops_pipeline.registry.versions import Version
 def said_of(watch: Watched, version: Version) -> str:
     """That it waits, and what a person types to decide on it."""
     option = option_for(watch.config)
-    decide = f"`mlops models approve {version.number} --reason REASON{option}` makes it champion, `mlops models reject` lets it go"
-    return f"version {version.number} passed its gate and waits for approval: {decide}"
+    decide = f"`mlops models approve {version.number} --reason REASON{option}` makes it champion"
+    drop = f"`mlops models reject {version.number} --reason REASON{option}` lets it go"
+    return f"version {version.number} passed its gate and waits for approval: {decide}, {drop}"
 
 
 def judgement(watch: Watched, version: Version) -> Judgement:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from mlops_pipeline import plugins
-from mlops_pipeline.config.finding import monitoring_config, pipeline_config, serving_config
+from mlops_pipeline.config.finding import monitoring_config, option_for_watch, pipeline_config, serving_config
 from mlops_pipeline.config.monitoring import ChannelSettings, Monitoring, channels_of, load_monitoring
 from mlops_pipeline.config.pipeline import Settings, load_settings
 from mlops_pipeline.config.serving import RecordStore, Serving, is_folder, load_serving
@@ -43,8 +43,9 @@ class Watched:
     layout: Layout
     config: Path
     """The pipeline's settings."""
+    server: Path
     serving: Serving
-    """The server's settings."""
+    """The server's settings, and the file they are from."""
     place: Place
     references: Mapping[str, str]
     """Which version each name in the URL stands for, as the server's settings say."""
@@ -58,6 +59,11 @@ class Watched:
     def asking_once(self) -> Watched:
         """The same of one moment: the registry is asked once at most, however many versions it would have to tell of."""
         return replace(self, _asked=[])
+
+    @property
+    def option(self) -> str:
+        """What a command about this watch needs, to mean it."""
+        return option_for_watch(self.origin)
 
     @property
     def store(self) -> RecordStore:
@@ -207,6 +213,7 @@ def watched(config: Path | None, project: Path | None = None, server: Path | Non
         pipeline,
         layout_of(pipeline, pipeline_path, find_project(pipeline_path)),
         pipeline_path,
+        server,
         serving,
         place,
         serving.models,

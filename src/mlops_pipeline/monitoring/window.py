@@ -280,7 +280,7 @@ def _table_rows(asked: str, since: datetime, until: datetime, pipeline: Pipeline
     if column is None:
         raise PipelineError(f"{asked}: {layout.relative(layout.config)} names no dataset.time_column: name a file instead")
     if not layout.raw.is_file():
-        raise PipelineError(f"{layout.relative(layout.raw)}: does not exist: run `mlops run` first, or name a file")
+        raise PipelineError(f"{_unmade(layout, layout.raw)}, or name a file")
     table = pl.scan_parquet(layout.raw, glob=False).filter((pl.col(column) >= since) & (pl.col(column) < until)).collect()
     if not table.height:
         raise PipelineError(f"{asked}: no row of {layout.relative(layout.raw)} is of that time{_span(pipeline)}")
@@ -288,6 +288,11 @@ def _table_rows(asked: str, since: datetime, until: datetime, pipeline: Pipeline
         return ComparedRows(table, f"{layout.relative(layout.raw)}, {asked}")
     first, last = table.select(pl.col(column).min().alias("first"), pl.col(column).max().alias("last")).row(0)
     return ComparedRows(table, f"{layout.relative(layout.raw)}, {first:%Y-%m-%d} to {last:%Y-%m-%d}")
+
+
+def _unmade(layout: Layout, path: Path) -> str:
+    """That a run has not made a file yet, as the beginning of an error."""
+    return f"{layout.relative(path)}: does not exist: run `mlops run{option_for(layout.config)}` first"
 
 
 def _span(pipeline: Pipeline | None) -> str:
@@ -311,7 +316,7 @@ def _champion_window(pipeline: Pipeline | None) -> ComparedRows:
         why = registered_model(pipeline.settings, layout).without_champion(option_for(layout.config))
         raise PipelineError(f"{layout.relative(layout.best_model)}: {why}, or name --reference")
     if not (layout.train.is_file() and layout.split_report.is_file()):
-        raise PipelineError(f"{layout.relative(layout.train)}: does not exist: run `mlops run` first, or name --reference")
+        raise PipelineError(f"{_unmade(layout, layout.train)}, or name --reference")
     split = read_json(layout.split_report)
     if pipeline.champion is not None and pipeline.champion.train_sha256 != split["train_sha256"]:
         whose = "what the last run trained on, for the champion's own training rows are here no more"

@@ -59,8 +59,11 @@ def next_decision(tags: Mapping[str, str]) -> str:
     return f"{DECISION}{max(map(_number, tags), default=0) + 1:04d}.{secrets.token_hex(4)}"
 
 
-def refusal(version: str, tags: Mapping[str, str], content_sha256: str) -> str:
-    """Why a version with these tags may not be taken and how to change that, in one line; empty if it may."""
+def refusal(version: str, tags: Mapping[str, str], content_sha256: str, option: str = "") -> str:
+    """Why a version with these tags may not be taken and how to change that, in one line; empty if it may.
+
+    ``option`` names the settings to a command.
+    """
     last = _last(tags, content_sha256)
     if last is not None and last.decision == "rejected":
         why = f"was rejected by {last.by} ({last.reason})"
@@ -71,8 +74,8 @@ def refusal(version: str, tags: Mapping[str, str], content_sha256: str) -> str:
     else:
         why = "did not pass its gate"
         if IDENTITY_TAG not in tags:
-            why += " when that was last asked (`mlops run` takes it once more if it was champion before this release)"
-    return f"{why}, so it is not taken: `mlops models approve {version} --reason REASON` if it shall be, or promote another version"
+            why += f" when that was last asked (`mlops run{option}` takes it once more if it was champion before this release)"
+    return f"{why}, so it is not taken: `mlops models approve {version} --reason REASON{option}` if it shall be, or promote another version"
 
 
 def admitted_on(tags: Mapping[str, str], content_sha256: str) -> str:

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from mlops_pipeline.config.finding import option_for
 from mlops_pipeline.config.moments import rfc3339
 from mlops_pipeline.config.pipeline import Settings, registry_uri, tracking_uri
 from mlops_pipeline.config.tree import hidden
@@ -86,6 +87,11 @@ class RegistryWriter(RegisteredModel):
         model = registered_model(tracking.settings, tracking.layout)
         super().__init__(model.uri, model.name, tracking.layout.default_tracking_uri)
         self._tracking, self._layout = tracking, tracking.layout
+
+    @property
+    def _option(self) -> str:
+        """What a command that an error names needs, to mean this pipeline."""
+        return option_for(self._layout.config)
 
     @property
     def _client(self) -> MlflowClient:
@@ -281,7 +287,7 @@ class RegistryWriter(RegisteredModel):
         if override is not None:
             self.decide(number, "approved", override, tell)
         elif version.refused and (version.decisions or version.waits):
-            raise PipelineError(f"{self.name} version {number}: {version.refused}")
+            raise PipelineError(f"{self.name} version {number}: {version.why_refused(self._option)}")
         elif version.refused:
             failed = "; ".join(rule["text"] for rule in version.gate if not rule["passed"]) or "no reason stored"
             raise PipelineError(
@@ -301,7 +307,8 @@ class RegistryWriter(RegisteredModel):
         if not reason or len(reason) > LONGEST_REASON:
             raise PipelineError(f"the reason has {len(reason):,} characters: give one of 1 to {LONGEST_REASON:,}, for those who ask later")
         if word == "rejected" and version.is_champion:
-            raise PipelineError(f"{self.name} version {number}: is champion: promote another first, or `mlops models rollback`")
+            back = f"`mlops models rollback{self._option}`"
+            raise PipelineError(f"{self.name} version {number}: is champion: promote another first, or {back}")
         event = VersionDecided(
             pipeline=self._tracking.settings.name,
             model=self.name,
@@ -342,7 +349,8 @@ class RegistryWriter(RegisteredModel):
     def _judged(self, number: int) -> Version:
         version = self.get(number)
         if not version.evaluated_on or not version.content_sha256:
-            raise PipelineError(f"{self.name} version {number}: was never evaluated on held-out rows: register it with `mlops run` first")
+            first = f"register it with `mlops run{self._option}` first"
+            raise PipelineError(f"{self.name} version {number}: was never evaluated on held-out rows: {first}")
         return version
 
     def former_champion(self) -> tuple[Version, Version]:
@@ -394,7 +402,7 @@ class RegistryWriter(RegisteredModel):
             return None
         place = self._layout.best_model
         if champion.refused:
-            text = f"{self.name} version {champion.number}, which MLflow calls champion, {champion.refused}"
+            text = f"{self.name} version {champion.number}, which MLflow calls champion, {champion.why_refused(self._option)}"
             tell(Warned(pipeline=self._tracking.settings.name, text=text))
             return None
         folder = self.fetch(champion)
@@ -481,7 +489,7 @@ def prove(settings: Settings, layout: Layout, folder: Path) -> str:
     place = folder.resolve()
     if place != layout.best_model.resolve() and place.parent != layout.versions.resolve():
         return ""
-    model, named = registered_model(settings, layout), layout.relative(folder)
+    model, named, option = registered_model(settings, layout), layout.relative(folder), option_for(layout.config)
     try:
         versions = model.versions()
     except RegistryUnreachable as error:
@@ -491,14 +499,15 @@ def prove(settings: Settings, layout: Layout, folder: Path) -> str:
     digests = (content_digest(folder), identity_digest(folder))
     same = sorted((version for version in versions if version.content_sha256 in digests), key=lambda version: bool(version.refused))
     if not same:
-        raise PipelineError(f"{named}: its files are those of no version of {model.name}: `mlops run` brings the champion's back")
+        raise PipelineError(f"{named}: its files are those of no version of {model.name}: `mlops run{option}` brings the champion's back")
     if same[0].refused:
-        raise PipelineError(f"{named}: {model.name} version {same[0].number} {same[0].refused}")
+        raise PipelineError(f"{named}: {model.name} version {same[0].number} {same[0].why_refused(option)}")
     champion = next((version for version in versions if version.is_champion), None)
     if place != layout.best_model.resolve() or champion is None or champion.content_sha256 in digests:
         return ""
-    why = f"which MLflow calls champion, {champion.refused}" if champion.refused else "is champion now: `mlops run` brings its files here"
-    return f"version {same[0].number} predicts; version {champion.number}{',' * bool(champion.refused)} {why}"
+    refused = champion.why_refused(option)
+    why = f"which MLflow calls champion, {refused}" if refused else f"is champion now: `mlops run{option}` brings its files here"
+    return f"version {same[0].number} predicts; version {champion.number}{',' * bool(refused)} {why}"
 
 
 def _is(folder: Path, content_sha256: str) -> bool:

@@ -7,11 +7,13 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import msgspec
 
+from mlops_pipeline.config.moments import rfc3339
 from mlops_pipeline.files import sha256_of_file
 from mlops_pipeline.registry.admission import IDENTITY_TAG, PASSED_TAG, Decision, admitted_on, decisions, held, refusal, waits
 
@@ -122,7 +124,11 @@ class Version:
     @property
     def refused(self) -> str:
         """Why it may not be served, used or published, and how to change that; empty if it may."""
-        return refusal(str(self.number), self.tags, self.content_sha256)
+        return self.why_refused()
+
+    def why_refused(self, option: str = "") -> str:
+        """The same, for one who types: ``option`` names the settings to a command."""
+        return refusal(str(self.number), self.tags, self.content_sha256, option)
 
     @property
     def waits(self) -> bool:
@@ -155,12 +161,44 @@ class Version:
         return gate_rules(self.tags)
 
     @property
+    def made_because(self) -> str:
+        """Why the run that made it was made, as a watch or a person told it."""
+        return self.tags.get(REASON_TAG, "")
+
+    @property
+    def as_of(self) -> str:
+        """The moment from which on it saw no row; empty if it saw all."""
+        return self.tags.get(AS_OF_TAG, "")
+
+    @property
     def latency_ms(self) -> float | None:
         """Median milliseconds for one row, as measured when it was registered; None if that cannot be read."""
         try:
             return float(self.tags.get(LATENCY_TAG, ""))
         except ValueError:
             return None
+
+    def as_json(self, option: str = "") -> dict[str, Any]:
+        """What is known of it, as plain values: moments in UTC; what is not known is empty or null. ``option`` as above."""
+        return {
+            "version": self.number,
+            "aliases": sorted(self.aliases),
+            "passed": self.passed or (False if self.gate else None),
+            "waits": self.waits,
+            "refused": self.why_refused(option),
+            "content_sha256": self.content_sha256,
+            "model_sha256": self.model_sha256,
+            "judged_sha256": self.judged_sha256,
+            "evaluated_on": self.evaluated_on,
+            "registered": rfc3339(datetime.fromtimestamp(self.created, UTC)),
+            "run_id": self.run_id,
+            "as_of": self.as_of,
+            "made_because": self.made_because,
+            "rolled_back": self.rolled_back,
+            "latency_ms": self.latency_ms,
+            "gate": list(self.gate),
+            "decisions": [msgspec.to_builtins(one) for one in self.decisions],
+        }
 
 
 class Found(msgspec.Struct, frozen=True):
@@ -171,10 +209,12 @@ class Found(msgspec.Struct, frozen=True):
     location: str
     tags: dict[str, str] = {}
 
-    @property
-    def refused(self) -> str:
-        """Why it may not be taken, and how to change that; empty if it may, as a folder that somebody names may."""
-        return refusal(self.number, self.tags, self.content_sha256) if self.number else ""
+    def why_refused(self, option: str = "") -> str:
+        """Why it may not be taken, and how to change that; empty if it may, as a folder that somebody names may.
+
+        ``option`` names the settings to a command.
+        """
+        return refusal(self.number, self.tags, self.content_sha256, option) if self.number else ""
 
     @property
     def admitted_on(self) -> str:

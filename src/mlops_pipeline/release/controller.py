@@ -16,6 +16,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from mlops_pipeline.config.finding import option_for
 from mlops_pipeline.config.release import BANDIT, TEST, Policy, Step
 from mlops_pipeline.errors import PipelineError, ServiceAway, one_line
 from mlops_pipeline.events import Listener, ReleaseMoved, Warned, current_user
@@ -397,7 +398,8 @@ def _publish(of: Opened, registry: RegistryWriter, tell: Listener) -> None:
     try:
         registry.publish(tell)
     except (PipelineError, OSError) as error:
-        tell(Warned(pipeline=of.watch.pipeline.name, text=f"best_model: {one_line(error)}: `mlops run` brings the champion's files here"))
+        here = f"`mlops run{option_for(of.watch.config)}` brings the champion's files here"
+        tell(Warned(pipeline=of.watch.pipeline.name, text=f"best_model: {one_line(error)}: {here}"))
 
 
 def tell_of(of: Opened, table: Table, tell: Listener) -> None:

@@ -89,9 +89,11 @@ def start(console: Console, config: Path | None, version: int, reason: str, *, w
         registry = of.registry()
         challenger, champion = registry.get(version), registry.champion()
         if champion is None:
-            raise PipelineError(f"{registry.name}: has no champion to be beside: `mlops models promote {version}` makes one")
+            promote = f"`mlops models promote {version}{of.option_of_pipeline}`"
+            raise PipelineError(f"{registry.name}: has no champion to be beside: {promote} makes one")
         if champion.number == version:
-            raise PipelineError(f"{registry.name} version {version}: is champion: name another, `mlops models list` shows them")
+            others = f"`mlops models list{of.option_of_pipeline}`"
+            raise PipelineError(f"{registry.name} version {version}: is champion: name another, {others} shows them")
         if why := of_fixed(of):
             raise PipelineError(why)
         if challenger.refused:
@@ -104,7 +106,8 @@ def start(console: Console, config: Path | None, version: int, reason: str, *, w
         _tell(of, table, console, _listener(of, console))
         if not wait:
             console.print(
-                f"release {number} has begun: `mlops release watch` carries it on; without it the lease ends in {of.settings.lease_s:g} s"
+                f"release {number} has begun: `mlops release watch{of.option}` carries it on; "
+                f"without it the lease ends in {of.settings.lease_s:g} s"
             )
     if wait:
         watch(console, config, until_over=number)
@@ -139,7 +142,7 @@ def watch(console: Console, config: Path | None, *, until_over: int | None = Non
             for release in table.current().values():
                 console.print(
                     f"release {release.number} is left without this controller: unless another goes on, all traffic is the champion's in "
-                    f"{of.settings.lease_s:g} s; `mlops release watch` carries it on, `mlops release abort` ends it"
+                    f"{of.settings.lease_s:g} s; `mlops release watch{of.option}` carries it on, `mlops release abort{of.option}` ends it"
                 )
         raise
 
@@ -163,7 +166,8 @@ def _watch(console: Console, config: Path | None, until_over: int | None) -> Non
                         shown = [line for each in found for line in _shown(of, table, each)]
                         if not found:
                             others = bool(table.current())
-                            said = "another controller carries on what is under way: `mlops release status`" if others else NONE_NOW
+                            elsewhere = f"another controller carries on what is under way: `mlops release status{of.option}`"
+                            said = elsewhere if others else NONE_NOW
                             shown = [text_of([Words(said, "dim")])]
                         live.update(Group(*shown), refresh=True)
                         if until_over is not None and (last := table.last(until_over)) is not None and last.state not in LIVE:
@@ -190,7 +194,7 @@ def status(console: Console, config: Path | None, *, as_json: bool) -> None:
             print(json.dumps({**known, "unable": unable}, indent=2))
             return
         if not known["releases"]:
-            console.print("no release was begun yet: `mlops release start VERSION` begins one")
+            console.print(f"no release was begun yet: `mlops release start VERSION{of.option}` begins one")
             return
         newest = known["releases"][0]
         now = time.time()
@@ -202,7 +206,8 @@ def status(console: Console, config: Path | None, *, as_json: bool) -> None:
         ]
         if newest["lease_until"] is not None:
             left = newest["lease_until"] - now
-            said = f"{left:.0f} s" if left > 0 else "over: all traffic is the champion's until `mlops release watch` goes on"
+            over = f"over: all traffic is the champion's until `mlops release watch{of.option}` goes on"
+            said = f"{left:.0f} s" if left > 0 else over
             lines.append(labelled("lease", said, "" if left > 0 else "yellow"))
         lines += map(_unable, unable)
         if newest["evidence_made"]:
@@ -210,11 +215,11 @@ def status(console: Console, config: Path | None, *, as_json: bool) -> None:
             rows = f"{newest['evidence'].get('rows', 0):,} rows of the challenger's in step {newest['evidence_step']}"
             lines.append(labelled("looked", f"{looked}: {rows}"))
         lines += [labelled("", text) for text in ending_lines(newest["evidence"])]
-        for line in (*lines, *_turns_told(newest["transitions"])):
+        for line in (*lines, *_turns_told(newest["transitions"], of.option)):
             console.print(text_of(line))
 
 
-def _turns_told(turns: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[Words]]:
+def _turns_told(turns: Sequence[Mapping[str, Any]], option: str = "") -> Iterator[Sequence[Words]]:
     """A line for each transition; of shares that changed within a step, the first and the last few."""
     within = [place for place in range(1, len(turns)) if _is_same(turns[place - 1], turns[place])]
     left_out = set(within[:-LAST_TURNS])
@@ -222,7 +227,7 @@ def _turns_told(turns: Sequence[Mapping[str, Any]]) -> Iterator[Sequence[Words]]
         if place in left_out:
             if place - 1 not in left_out:
                 count = next(end for end in range(place, len(turns) + 1) if end not in left_out) - place
-                yield [Words(f"  … {count:,} more changes of its share, all in `mlops release status --json`", "dim")]
+                yield [Words(f"  … {count:,} more changes of its share, all in `mlops release status --json{option}`", "dim")]
             continue
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.gmtime(each["made"]))
         yield [Words(f"  {when}  ", "dim"), Words(f"{each['step']:<10} {each['state']:<12} {each['reason']} ({each['who']})")]
@@ -244,18 +249,19 @@ def change(console: Console, config: Path | None, state: StateWord, reason: str)
                 console.print(text_of(line))
             return
         if state == "paused" and release.state == "paused":
-            raise PipelineError(f"release {release.number}: is paused already: `mlops release resume` lets it go on")
+            raise PipelineError(f"release {release.number}: is paused already: `mlops release resume{of.option}` lets it go on")
         last = table.last(release.number)
         if last is None:
             raise PipelineError(f"release {release.number}: has no transition: its table is damaged")
         if last.step == ABORTING:
             raise PipelineError(
-                f"release {release.number}: is being aborted: `mlops release abort` again ends it, or `mlops release watch`"
+                f"release {release.number}: is being aborted: `mlops release abort{of.option}` again ends it, "
+                f"or `mlops release watch{of.option}`"
             )
         if state == "running" and (tripped := table.breakers(release.number)):
             raise PipelineError(
                 f"release {release.number}: a worker tripped ({tripped[0].reason}), so no worker asks the challenger any more: "
-                f"`mlops release abort`, and `mlops release start {release.challenger}` to try it again"
+                f"`mlops release abort{of.option}`, and `mlops release start {release.challenger}{of.option}` to try it again"
             )
         made = table.advance(
             release.number,
@@ -270,7 +276,8 @@ def change(console: Console, config: Path | None, state: StateWord, reason: str)
         )
         if made is None:
             raise PipelineError(
-                f"release {release.number}: was changed by somebody else meanwhile: look at `mlops release status`, and type it again"
+                f"release {release.number}: was changed by somebody else meanwhile: "
+                f"look at `mlops release status{of.option}`, and type it again"
             )
         _tell(of, table, console, _listener(of, console))
 
@@ -293,14 +300,14 @@ def _abort(of: Opened, table: Table, started: Started, reason: str, console: Con
     except PipelineError as error:
         raise PipelineError(
             f"release {started.number}: goes no further; which version is champion cannot be settled now, "
-            f"`mlops release watch` does it once it can, or this command again: {error}"
+            f"`mlops release watch{of.option}` does it once it can, or this command again: {error}"
         ) from error
     finally:
         _tell(of, table, console, tell)
     if (last := table.last(started.number)) is not None and last.state == "promoted":
         raise PipelineError(
             f"release {started.number}: was over before, version {started.challenger} is champion: "
-            "`mlops models rollback` brings the former back"
+            f"`mlops models rollback{of.option_of_pipeline}` brings the former back"
         )
 
 
@@ -317,9 +324,11 @@ def _ended_lines(of: Opened, table: Table, started: Started) -> Iterator[Sequenc
         said = f"version {champion} answers everything, as all the while: version {challenger} was only asked besides"
     yield labelled("serves", said)
     yield labelled("answered", _answered_by(of, started))
-    look = f"`mlops release status`: what was decided, and on what; `mlops records show --version {challenger}`: what it said"
+    said = f"`mlops records show --version {challenger}{of.option_of_server}`"
+    look = f"`mlops release status{of.option}`: what was decided, and on what; {said}: what it said"
     yield labelled("look", look)
-    again = f"`mlops release start {challenger}` tries it again; `mlops models reject {challenger} --reason …` keeps it out"
+    reject = f"`mlops models reject {challenger} --reason REASON{of.option_of_pipeline}`"
+    again = f"`mlops release start {challenger}{of.option}` tries it again; {reject} keeps it out"
     yield labelled("next", again)
 
 
@@ -365,7 +374,8 @@ def promote(console: Console, config: Path | None, reason: str, by: str) -> None
         experiment = of.policy(started).experiment
         if not (experiment is not None and experiment.then == "approval" if release.step == TEST else step is not None and step.approval):
             raise PipelineError(
-                f"release {release.number}: step '{release.step}' asks for nobody: `mlops models promote {release.challenger}` makes the "
+                f"release {release.number}: step '{release.step}' asks for nobody: "
+                f"`mlops models promote {release.challenger}{of.option_of_pipeline}` makes the "
                 "version champion whatever the policy says"
             )
         who = " ".join(by.split()) or current_user()
@@ -497,7 +507,10 @@ def end_releases(pipeline: Path, console: Console, why: str) -> None:
         console.print(f"no release was looked at, since the settings of {project} do not say where they are: {error}")
         return
     if of.watch.config.resolve() != pipeline.resolve():
-        console.print(f"no release was looked at: the server that the settings of {project} name has another pipeline")
+        console.print(
+            f"no release was looked at: the server that the settings of {project} name has another pipeline; "
+            "`mlops release abort --config FILE` ends one that is under way"
+        )
         return
     if (table := of.table_there()) is None:
         return

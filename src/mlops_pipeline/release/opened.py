@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mlops_pipeline.config.experiment import Experiment
-from mlops_pipeline.config.finding import monitoring_config, release_config
+from mlops_pipeline.config.finding import monitoring_config, option_for, option_for_releases, option_for_server, release_config
 from mlops_pipeline.config.release import OF_CLASSES, OF_NUMBERS, Policy, Releases, load_releases, policy_of
 from mlops_pipeline.config.tree import tree_of
 from mlops_pipeline.contract.task import has_classes
@@ -63,6 +63,21 @@ class Opened:
     def settle_s(self) -> float:
         """So long after a transition they may still divide as before."""
         return settled_after(self.look_ms)
+
+    @property
+    def option(self) -> str:
+        """What a command about releases needs, to mean these."""
+        return option_for_releases(self.origin)
+
+    @property
+    def option_of_pipeline(self) -> str:
+        """What a command about versions needs."""
+        return option_for(self.watch.config)
+
+    @property
+    def option_of_server(self) -> str:
+        """What a command about the record needs."""
+        return option_for_server(self.watch.server)
 
     def table(self) -> Table:
         """Open the table; it is made if it is missing."""

@@ -46,6 +46,8 @@ class Options:
     max_rows: int = 10_000
     lengths: Lengths = ANY_LENGTH
     inputs: Inputs = "either"
+    option: str = ""
+    """What a command that an error names needs, to mean the pipeline."""
 
 
 def lengths_of(limits: Limits) -> Lengths:
@@ -180,8 +182,8 @@ class Watch:
         """
         try:
             found = self._source.resolve(number)
-            if found.refused:
-                raise Unfit("gate", f"version {found.number} {found.refused}")
+            if refused := found.why_refused(self._options.option):
+                raise Unfit("gate", f"version {found.number} {refused}")
             return load(name, number, found, self._source.folder(found), self._options)
         except Exception as error:
             raise _fault(error) from error
@@ -294,8 +296,8 @@ class Watch:
         return True
 
     def _serve(self, name: str, reference: str, found: Found, to: _Listener, *, anew: bool = False) -> None:
-        if found.refused:
-            raise Unfit("gate", f"version {found.number} {found.refused}")
+        if refused := found.why_refused(self._options.option):
+            raise Unfit("gate", f"version {found.number} {refused}")
         served = self._served.get(name)
         if served is not None and served.content_sha256 == found.content_sha256:
             loaded = dataclasses.replace(served, version=found.number, gate=found.gate).limited(

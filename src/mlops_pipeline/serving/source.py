@@ -15,7 +15,7 @@ from mlops_pipeline.config.tree import hidden
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import read_json, write_json
 from mlops_pipeline.registry.download import Origin, Unfit, alone_beside, fetch, is_complete
-from mlops_pipeline.registry.reader import stored_versions, turned_down
+from mlops_pipeline.registry.reader import no_champion_among, stored_versions
 from mlops_pipeline.registry.versions import CHAMPION, Found, Version, content_digest
 
 KEPT = 5
@@ -53,6 +53,8 @@ class ModelSource:
     versions: Path
     cache: Path
     server: str = ""
+    option: str = ""
+    """What a command that an error names needs, to mean the pipeline."""
 
     def __post_init__(self) -> None:
         self._digests: dict[Path, tuple[object, str]] = {}
@@ -174,8 +176,8 @@ class ModelSource:
 
     def _in_registry(self, reference: str, versions: list[Version]) -> Found:
         wanted = [v for v in versions if (str(v.number) == reference if reference.isdigit() else reference in v.aliases)]
-        if not wanted and reference == CHAMPION and (why := turned_down(versions)):
-            raise Unfit("missing", f"{self.model}: there is no champion: {why}")
+        if not wanted and reference == CHAMPION:
+            raise Unfit("missing", f"{self.model}: {no_champion_among(versions, self.option)}")
         if not wanted:
             there = ", ".join(str(version.number) for version in versions[:10]) or "none"
             called = ", ".join(sorted({alias for version in versions for alias in version.aliases})) or "none"
@@ -186,7 +188,7 @@ class ModelSource:
             )
         version = wanted[0]
         if not version.content_sha256:
-            raise Unfit("checksum", f"{self.model} version {version.number}: carries no digest: register it with `mlops run`")
+            raise Unfit("checksum", f"{self.model} version {version.number}: carries no digest: register it with `mlops run{self.option}`")
         return _found(version)
 
     def _folder_itself(self, folder: Path) -> Found:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mlops_pipeline import environment, plugins
+from mlops_pipeline.config.finding import option_for
 from mlops_pipeline.config.serving import Serving, keys_of
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.layout import EVENTS
@@ -167,7 +168,8 @@ def _models(settings: Serving, config: Path, place: Place, number: int, service:
         if loop is not None:
             loop.call_soon_threadsafe(service.drop, name, reason, detail)
 
-    source = ModelSource(place.registry, place.model, place.versions, place.cache, server=place.artifacts)
+    option = _option(settings, config)
+    source = ModelSource(place.registry, place.model, place.versions, place.cache, server=place.artifacts, option=option)
     options = Options(
         reject_unseen=settings.unseen_categories == "reject",
         refuse_extra=settings.extra_columns == "refuse",
@@ -175,15 +177,12 @@ def _models(settings: Serving, config: Path, place: Place, number: int, service:
         lengths=lengths_of(settings.limits),
         threads=settings.batching.threads,
         inputs=settings.inputs,
+        option=option,
     )
     states = States(place.state)
 
     def look_at_state() -> None:
-        try:
-            state = states.newest()
-        except PipelineError as error:
-            log.warning("keeps the features' state that it has", extra={"detail": str(error)})
-            return
+        state = _newest(states)
         if state is not None and loop is not None:
             loop.call_soon_threadsafe(service.know, state)
         elif state is not None:
@@ -212,6 +211,19 @@ def _models(settings: Serving, config: Path, place: Place, number: int, service:
     for failure in failures:
         on_failed(*failure)
     return first, watch
+
+
+def _option(settings: Serving, config: Path) -> str:
+    """What commands for this server's pipeline are told; nothing for one that is found without."""
+    return "" if settings.pipeline is None else option_for(config.parent / settings.pipeline)
+
+
+def _newest(states: States) -> State | None:
+    try:
+        return states.newest()
+    except PipelineError as error:
+        log.warning("keeps the features' state that it has", extra={"detail": str(error)})
+        return None
 
 
 def _teller(place: Place) -> Listener:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
+    from mlops_pipeline.config.dataset import Dataset
+
 
 def ingest(settings: Settings, layout: Layout, console: Console) -> None:
     """Write ``data/raw``: the typed table, the quarantine and a report with counts and the table's SHA-256.
@@ -32,6 +36,7 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
     """
     import pyarrow.parquet as pq
 
+    _refuse_absent(settings, layout)
     data = settings.dataset
     recipe = recipe_of(data)
     lookups = [(lookup.keys, lookup_table(lookup, data, layout)) for lookup in data.lookups]
@@ -74,8 +79,7 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
         if broken / seen > settings.ingest.max_broken_share:
             raise _too_many_broken(settings, layout, quarantine_file, f"{broken} of {seen} rows are broken ({_listed(reasons)})")
         take_ingested(settings, layout, console, table_file, there, lookups, files)
-        kinds = {name: column.kind for name, column in data.columns.items()}
-        drawing.write(layout.replay, finish(table_file, recipe, kinds, *kept_recipe(settings, there, lookups)))
+        drawing.write(layout.replay, finish(table_file, recipe, _kinds(data), *kept_recipe(settings, there, lookups)))
         report = {
             "dataset": settings.name,
             "rows_read": read,
@@ -100,6 +104,22 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
         console.print(f"            {line}")
     if as_of is not None:
         console.print(f"            {later:,} rows from {as_of} on, or without a time, are not seen")
+
+
+def _refuse_absent(settings: Settings, layout: Layout) -> None:
+    """Raise :class:`PipelineError` for a table that is not here since it lies where DVC keeps it, as in a fresh clone."""
+    for source in (settings.dataset.source, *settings.dataset.lookups):
+        if source.path is None or layout.source_files(source.path):
+            continue
+        place = layout.project / source.path
+        beside = (path.with_name(f"{path.name}.dvc") for path in (place, *place.parents) if layout.project in path.parents)
+        if (kept := next((file for file in beside if file.is_file()), None)) is not None:
+            get = f"`dvc pull {shlex.quote(os.path.relpath(kept))}` gets it from DVC's remote"
+            raise PipelineError(f"{layout.config}: dataset.source: '{place}' is not here, and DVC keeps it: {get}, or put it there")
+
+
+def _kinds(data: Dataset) -> dict[str, str]:
+    return {name: column.kind for name, column in data.columns.items()}
 
 
 def _too_many_broken(settings: Settings, layout: Layout, quarantine_file: Path, what: str) -> PipelineError:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import tempfile
 import time
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
+from mlops_pipeline.config.finding import option_for
 from mlops_pipeline.config.moments import shown_moment
 from mlops_pipeline.config.pipeline import Settings, Then
 from mlops_pipeline.contract.evaluation import FILE as EVALUATION
@@ -109,7 +111,8 @@ def register(settings: Settings, layout: Layout, console: Console, tell: Listene
             becomes = "champion" if version.is_champion and not version.refused else becomes
             _hand_over(registry, version, rules, becomes, settings, tell)
             registry.publish(tell)
-    outcome = Outcome(registry.name, version.number, passed, version.is_champion, rules, becomes)
+    option = option_for(layout.config, layout.project)
+    outcome = Outcome(registry.name, version.number, passed, version.is_champion, rules, becomes, option)
     write_text(layout.report, report(settings, training, evaluation, layout.evaluation, outcome))
     _describe(tracking, registry, version.run_id, training, evaluation, outcome)
     write_json(
@@ -124,7 +127,7 @@ def register(settings: Settings, layout: Layout, console: Console, tell: Listene
             "rules": [rule.as_json() for rule in rules],
         },
     )
-    _say(console, version, outcome)
+    _say(console, version, outcome, option_for(layout.config))
 
 
 @dataclass(frozen=True)
@@ -384,7 +387,7 @@ def _describe(
         training,
         evaluation,
         outcome,
-        config=layout.relative(layout.config),
+        config=shlex.quote(layout.relative(layout.config)),
         lock=layout.lock.name if layout.lock.exists() else None,
         tags=tracking.client.get_run(run_id).data.tags,
     )
@@ -395,7 +398,7 @@ def _describe(
     registry.describe(outcome.version, f"{about} The alias `champion` names the version that is served.", note)
 
 
-def _say(console: Console, version: Version, outcome: Outcome) -> None:
+def _say(console: Console, version: Version, outcome: Outcome, option: str) -> None:
     from rich.text import Text
 
     for rule in outcome.rules:
@@ -403,10 +406,11 @@ def _say(console: Console, version: Version, outcome: Outcome) -> None:
         console.print(Text.assemble(" " * 12, mark, f" {rule.name}: {rule.text}"))
     verdict: list[tuple[str, str]]
     if outcome.passed and outcome.then == "challenger":
-        then = f"`mlops release start {version.number}` tries it on traffic first"
-        verdict = [("challenger", "bold green"), (f": {then}, `mlops models promote {version.number}` makes it champion", "")]
+        first = "" if option else f"`mlops release start {version.number}` tries it on traffic first, "
+        then = f"{first}`mlops models promote {version.number}{option}` makes it champion"
+        verdict = [("challenger", "bold green"), (f": {then}", "")]
     elif outcome.passed and outcome.then == "approval":
-        verdict = [("waits for approval", "bold yellow"), (f": `mlops models approve {version.number} --reason REASON`", "")]
+        verdict = [("waits for approval", "bold yellow"), (f": `mlops models approve {version.number} --reason REASON{option}`", "")]
     elif outcome.passed:
         verdict = [("champion", "bold green")]
     elif version.is_champion:
