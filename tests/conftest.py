@@ -72,6 +72,12 @@ class Project:
                 return checked(("mlops", *arguments), done, check)
         return self.fresh(*arguments, check=check, **environ)
 
+    def dvc(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """``dvc`` likewise."""
+        given = process_environment()
+        done = forking().run(self.folder, module="dvc", arguments=arguments, environ=given) if forking().serves(given) else None
+        return self.command("dvc", *arguments) if done is None else checked(("dvc", *arguments), done, check=True)
+
     def fresh(self, *arguments: str, check: bool = True, **environ: str) -> subprocess.CompletedProcess[str]:
         """``mlops`` in a Python that is started for it: for runs side by side, or where one must share no seed of hashes with another."""
         return self.command(sys.executable, "-m", "mlops_pipeline", *arguments, check=check, **environ)

@@ -46,7 +46,7 @@ LIBRARIES = (
     *("dulwich.ignore", "dulwich.index", "dulwich.worktree", "scmrepo.noscm", "configobj", "alembic.command", "filelock"),
     *("mlflow.tracing.processor.base_mlflow", "mlflow.store.tracking.sqlalchemy_workspace_store"),
     *("mlflow.store.model_registry.sqlalchemy_workspace_store", "pandera.backends.polars.container", "pandas.api.internals"),
-    *("encodings.cp437", "encodings.utf_8_sig"),
+    *("dvc.cli.parser", "encodings.cp437", "encodings.utf_8_sig"),
 )
 
 OURS = tuple(

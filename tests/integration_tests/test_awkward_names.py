@@ -55,10 +55,10 @@ def test_a_run_says_every_name_as_it_is_in_ascii(awkward: Project, first: subpro
 
 
 def test_dvc_finds_nothing_to_do_and_runs_a_stage_by_its_command(awkward: Project, first: subprocess.CompletedProcess[str]) -> None:
-    repro = awkward.command("dvc", "repro")
+    repro = awkward.dvc("repro")
     assert "Running stage" not in repro.stdout
     assert "up to date" in repro.stdout
-    again = awkward.command("dvc", "repro", "--force", "--single-item", "split")
+    again = awkward.dvc("repro", "--force", "--single-item", "split")
     assert "275 rows to train on" in again.stdout
     said = awkward.mlops("status", "--config", CONFIG, **ASCII).stdout
     assert said.count("+") == 6, said

@@ -142,7 +142,7 @@ def test_stages_that_dvc_runs_and_outputs_it_brings_back_are_told(project: Proje
     assert isinstance(restored, StageRestored)
     assert restored.source == "DVC cache"
     before = count(project)
-    project.command("dvc", "repro", "--force", "--single-item", "split")
+    project.dvc("repro", "--force", "--single-item", "split")
     told = since(project, before)
     assert [type(event) for event in told] == [StageBegan, Warned, StageRan]
     assert isinstance(told[1], Warned)

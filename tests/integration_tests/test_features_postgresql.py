@@ -20,7 +20,6 @@ from mlops_pipeline.features.state import FeatureState, open_state
 from mlops_pipeline.features.store import VERSIONS, Database, StateStore
 from mlops_pipeline.features.versions import Origin, Refreshed, SharedVersions
 from mlops_pipeline.layout import FEATURES_STATE, StatePlace
-from mlops_pipeline.pipeline import runner
 from mlops_pipeline.pipeline.runner import run
 from mlops_pipeline.serving.computing import States
 from tests.unit_tests.test_features_refresh import HEADER, KEPT, OWN, PLAN, Killed, line, of_day, of_days, shops, taken, told, typed
@@ -188,7 +187,6 @@ def test_a_run_that_is_up_to_date_sends_what_the_folder_holds_where_the_database
     (tmp_path / "table.csv").write_text(HEADER + "".join(map(line, of_days(20))), encoding="utf-8")
     more.write_text(HEADER + "".join(map(line, of_day(20))), encoding="utf-8")
     Repo.init(str(tmp_path), no_scm=True).close()
-    monkeypatch.setattr(runner, "HEAVY", ())  # of stages that are not run here
     layout = layout_in(tmp_path, own)
     assert run(own, layout, console, stop="ingest") == {"ingest": "ran"}
     assert refresh(own, layout, quiet(), more).rows == 84

@@ -207,6 +207,10 @@ def test_the_pipeline_runs_in_its_image_and_keeps_its_state_on_a_volume(training
     assert "small version 1: champion" in said
     again = ran(*words, training_image, "mlops", "run", "--config", "configs/small.yaml")
     assert again.count("up to date") == 6
+    compiled = "find src -name '*.pyc' | wc -l; find src -name '*.pyc' -newer .from-image"
+    count, *anew = ran(*words, training_image, "sh", "-c", compiled).split()
+    assert int(count) > 300
+    assert anew == [], "what an empty volume is given needs no compiling"
     assert "small" in ran(*words, training_image, "mlops", "models", "list", "--config", "configs/small.yaml")
 
 

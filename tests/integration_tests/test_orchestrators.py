@@ -17,6 +17,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -156,51 +157,67 @@ def copy(source: Path, target: Path) -> None:
     shutil.copytree(source, target) if source.is_dir() else shutil.copyfile(source, target)
 
 
-def run_workflow(
-    template: dict[str, Any], folder: Path, parameters: dict[str, str], withheld: tuple[str, str] | None = None
-) -> dict[str, Path]:
-    """Every task in the DAG's order; what the tasks made, by TASK.ARTIFACT. ``withheld`` is an input that a task is not handed."""
-    spec = template["spec"]
-    parameters = {each["name"]: each["value"] for each in spec["arguments"]["parameters"] if "value" in each} | parameters
-    templates = {each["name"]: each for each in spec["templates"]}
-    tasks = {task["name"]: task for task in templates[spec["entrypoint"]]["dag"]["tasks"]}
-    order = graphlib.TopologicalSorter({name: task.get("dependencies", []) for name, task in tasks.items()}).static_order()
-    repository: dict[str, Path] = {}
-    for name in order:
-        template = templates[tasks[name]["template"]]
-        pod = Pod(template, spec, folder / "pods" / name, parameters)
-        sent = {each["name"]: each["from"] for each in tasks[name].get("arguments", {}).get("artifacts", [])}
+@dataclass(frozen=True)
+class Workflow:
+    """A rendered workflow that is carried out in a folder: its tasks, and what they have made so far, by TASK.ARTIFACT."""
+
+    template: dict[str, Any]
+    folder: Path
+    given: dict[str, str]
+    repository: dict[str, Path] = field(default_factory=dict)
+
+    @property
+    def templates(self) -> dict[str, dict[str, Any]]:
+        return {each["name"]: each for each in self.template["spec"]["templates"]}
+
+    @property
+    def tasks(self) -> dict[str, dict[str, Any]]:
+        return {task["name"]: task for task in self.templates[self.template["spec"]["entrypoint"]]["dag"]["tasks"]}
+
+    def run(self) -> Workflow:
+        """Every task in the DAG's order."""
+        order = graphlib.TopologicalSorter({name: task.get("dependencies", []) for name, task in self.tasks.items()}).static_order()
+        for name in order:
+            self.run_task(name)
+        return self
+
+    def run_task(self, name: str, withheld: str = "") -> None:
+        """A task in its pod; ``withheld`` is an input that it is not handed."""
+        task, spec = self.tasks[name], self.template["spec"]
+        template = self.templates[task["template"]]
+        parameters = {each["name"]: each["value"] for each in spec["arguments"]["parameters"] if "value" in each} | self.given
+        pod = Pod(template, spec, self.folder / "pods" / name, parameters)
+        sent = {each["name"]: each["from"] for each in task.get("arguments", {}).get("artifacts", [])}
         for artifact in template.get("inputs", {}).get("artifacts", []):
             maker, made = sent[artifact["name"]].removeprefix("{{tasks.").removesuffix("}}").split(".outputs.artifacts.")
-            assert maker in tasks[name]["dependencies"], "an artifact of a task that need not have ended"
-            if (name, artifact["name"]) != withheld:
-                pod.put(artifact, repository[f"{maker}.{made}"])
+            assert maker in task["dependencies"], "an artifact of a task that need not have ended"
+            if artifact["name"] != withheld:
+                pod.put(artifact, self.repository[f"{maker}.{made}"])
         done = pod.run()
         assert done.returncode == 0, f"{name} ended with {done.returncode}\n{done.stdout}\n{done.stderr}"
         # The image brings the committed schema: one made from the table itself would let every table pass.
         assert "schema inferred" not in done.stdout
         for artifact in template["outputs"]["artifacts"]:
-            kept = folder / "repository" / name / artifact["name"]
+            kept = self.folder / "repository" / name / artifact["name"]
             kept.parent.mkdir(parents=True, exist_ok=True)
             copy(pod.place(artifact["path"]), kept)
             # A folder is stored as an archive, a file as it is.
             assert kept.is_file() == ("archive" in artifact)
-            repository[f"{name}.{artifact['name']}"] = kept
+            self.repository[f"{name}.{artifact['name']}"] = kept
         for parameter in template["outputs"].get("parameters", []):
             json.loads(pod.place(parameter["valueFrom"]["path"]).read_text())
-        shutil.rmtree(folder / "pods" / name)
-    return repository
+        shutil.rmtree(self.folder / "pods" / name)
 
 
-@pytest.fixture
-def workflow() -> dict[str, Any]:
-    return dict(yaml.safe_load((REPOSITORY / "cicd/argo_workflows/workflow-template.yaml").read_text()))
+@pytest.fixture(scope="module")
+def workflow(training_image: str, tracking: str, tmp_path_factory: pytest.TempPathFactory) -> Workflow:
+    """The committed workflow on the flights, carried out once."""
+    template = yaml.safe_load((REPOSITORY / "cicd/argo_workflows/workflow-template.yaml").read_text())
+    return Workflow(template, tmp_path_factory.mktemp("argo"), {"image": training_image, "mlflow-tracking-uri": tracking}).run()
 
 
-def test_each_task_of_the_argo_workflow_runs_in_the_image_on_the_artifacts_it_declares(
-    workflow: dict[str, Any], training_image: str, tracking: str, tmp_path: Path
-) -> None:
-    made = run_workflow(workflow, tmp_path, {"image": training_image, "mlflow-tracking-uri": tracking})
+def test_each_task_of_the_argo_workflow_runs_in_the_image_on_the_artifacts_it_declares(workflow: Workflow, tracking: str) -> None:
+    made = workflow.repository
     registration = json.loads(made["register.registration"].read_text())
     version = champion_at(tracking, "flights")
     assert registration["passed"]
@@ -209,13 +226,9 @@ def test_each_task_of_the_argo_workflow_runs_in_the_image_on_the_artifacts_it_de
     assert (made["evaluate.evaluation"] / "onnx/model.onnx").is_file()
 
 
-def test_a_task_that_is_not_handed_what_it_declares_fails_in_its_fresh_container(
-    workflow: dict[str, Any], training_image: str, tmp_path: Path
-) -> None:
+def test_a_task_that_is_not_handed_what_it_declares_fails_in_its_fresh_container(workflow: Workflow, tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match=r"validate ended with 2[\s\S]*flights.parquet"):
-        run_workflow(
-            workflow, tmp_path, {"image": training_image, "mlflow-tracking-uri": "http://127.0.0.1:9"}, withheld=("validate", "raw")
-        )
+        replace(workflow, folder=tmp_path).run_task("validate", withheld="raw")
 
 
 # Stages that share no folder

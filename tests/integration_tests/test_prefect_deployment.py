@@ -66,7 +66,7 @@ def test_the_deployment_runs_to_completion_on_a_worker(deployable: Project, free
             check_run(client)
             check_watch(deployable, client, server["PREFECT_API_URL"], tmp_path)
     assert (deployable.folder / "models/registry/best_model/MLmodel").is_file()
-    assert "Running stage" not in deployable.command("dvc", "repro").stdout
+    assert "Running stage" not in deployable.dvc("repro").stdout
 
 
 def check_deployment(client: Any) -> None:

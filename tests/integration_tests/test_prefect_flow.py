@@ -205,7 +205,7 @@ def test_after_a_flow_over_the_configuration_dvc_has_nothing_to_do(
     assert Path(path) == project.folder / "models/registry/best_model"
     assert "to 2024-03-31" in (project.folder / "data/processed/small.split.json").read_text()
     assert (Path(path) / "MLmodel").is_file()
-    repro = project.command("dvc", "repro")
+    repro = project.dvc("repro")
     assert "Running stage" not in repro.stdout
     assert "up to date" in repro.stdout
     again = project.run().stdout

@@ -49,7 +49,7 @@ def ran_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Clone]:
     shutil.copytree(REPOSITORY / "src", project.folder / "src", ignore=shutil.ignore_patterns("__pycache__", "*.egg-info"))
     shutil.copy(REPOSITORY / "requirements.txt", project.folder)
     environ = process_environment(PYTHONPATH=str(project.folder / "src"))
-    clone = Clone(project.folder, project.config, Forking(environ, (*OURS, "dvc.cli.parser"), forking()))
+    clone = Clone(project.folder, project.config, Forking(environ, OURS, forking()))
     run(clone)
     clone.folder.rename(kept(clone))
     yield clone

@@ -323,6 +323,14 @@ def test_the_definition_of_the_stages_is_read_without_the_libraries_that_stages_
     assert project.command(sys.executable, "-c", loaded).stdout == "[]\n"
 
 
+def test_a_run_that_ends_before_training_imports_nothing_that_trains(project: Project) -> None:
+    heavy = "[name for name in ('sklearn', 'lightgbm', 'mlflow', 'skops', 'skl2onnx', 'onnxruntime', 'matplotlib') if name in sys.modules]"
+    code = f"import sys\nfrom mlops_pipeline.cli import main\ntry: main(sys.argv[1:])\nfinally: print({heavy})"
+    said = project.command(sys.executable, "-c", code, "run", "--to", "split", "--config", "pipeline.yaml").stdout
+    assert "275 rows to train on" in said
+    assert said.splitlines()[-1] == "[]"
+
+
 def test_dvc_is_refused_when_it_works_by_an_old_definition_and_others_are_not(project: Project) -> None:
     stage = ("stage", "ingest", "--config", str(project.config))
     refused = project.mlops(*stage, check=False, DVC_STAGE="ingest")

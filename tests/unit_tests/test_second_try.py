@@ -31,9 +31,10 @@ PASSES = "\ndef test_passes():\n    pass\n"
 FAILS_ONCE = "\ndef test_fails_once():\n    assert attempt('once') > 1, 'as it failed first'\n"
 FAILS_ALWAYS = "\ndef test_fails_always():\n    assert attempt('always') < 1, 'as it fails'\n"
 LACKING = "PyTorch, or what reads texts, cannot be had here (why stands above): the tests that need them are not run"
-WORDS = ("-p", "tests.second_try", "--cov=counted", "-ra", "-n", "2", "--dist", "loadgroup")
-BY_ONE = (*WORDS, "-n", "1")
-"""For what is the same whether one worker reports it or two."""
+APART = ("-p", "tests.second_try", "-ra", "--dist", "loadgroup")
+WORDS = (*APART, "--cov=counted", "-n", "2")
+BY_ONE = (*APART, "-n", "1")
+"""For what is the same whether one worker reports it or two, with coverage or without."""
 
 
 @dataclass(frozen=True)

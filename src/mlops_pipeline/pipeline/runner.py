@@ -26,18 +26,13 @@ from mlops_pipeline.pipeline.render import in_the_way, outdated
 if TYPE_CHECKING:
     from rich.console import Console
 
-HEAVY = (
-    "pandera.polars",
-    "sklearn.ensemble",
-    "lightgbm",
-    "mlflow.sklearn",
-    "skops.io",
-    "skl2onnx",
-    "onnxmltools",
-    "onnxruntime",
-    "matplotlib.figure",
-)
-"""Libraries that training and evaluation import: four seconds of one core, while ingest leaves the other idle."""
+MODELS = ("sklearn.ensemble", "lightgbm", "mlflow.sklearn", "skops.io")
+HEAVY: dict[str, tuple[str, ...]] = {
+    "validate": ("pandera.polars",),
+    "train": MODELS,
+    "evaluate": (*MODELS, "skl2onnx", "onnxmltools", "onnxruntime", "matplotlib.figure"),
+}
+"""Libraries that a stage imports: four seconds of one core in all, while ingest leaves the other idle."""
 
 ASKED_S = 1.0
 """Whoever only asks whether a run is at work holds its lock for a moment."""
@@ -99,14 +94,17 @@ def run(
         outcomes: dict[str, Outcome] = {}
         causes = cache.causes()
         last = STAGES.index(stage_named(stop)) if stop else len(STAGES) - 1
-        if last >= STAGES.index(stage_named("train")) and (first_forced <= last or any(causes.values())):
+        first = min(first_forced, next((place for place, stage in enumerate(STAGES) if causes[stage.name]), len(STAGES)))
+        trains = last >= STAGES.index(stage_named("train"))
+        if trains and first < len(STAGES):
             from mlops_pipeline.modelling.estimators import parts_of_model
             from mlops_pipeline.registry.runs import refuse_what_is_known_to_fail
 
             for part in parts_of_model(settings.train.estimator, settings.train.encoder):
                 plugins.check_extra(part)
             refuse_what_is_known_to_fail(settings, layout)
-        with importing_ahead(wanted=bool(first_forced < len(STAGES) or causes["train"] or causes["evaluate"])):
+        ahead = STAGES[first : last + 1] if trains and (first_forced <= last or causes["train"] or causes["evaluate"]) else ()
+        with importing_ahead([name for stage in ahead for name in HEAVY.get(stage.name, ())]):
             for index, stage in enumerate(STAGES[: last + 1]):
                 because = [Cause("forced")] if index >= first_forced else causes[stage.name]
                 outcomes[stage.name] = bring_up_to_date(stage, because, cache, settings, layout, console, tell)
@@ -215,19 +213,19 @@ def publish(settings: Settings, layout: Layout, tell: Listener) -> None:
 
 
 @contextmanager
-def importing_ahead(*, wanted: bool) -> Iterator[None]:
-    """Import the heavy libraries in the background while the block runs; what fails here is told where it is needed."""
+def importing_ahead(names: Sequence[str]) -> Iterator[None]:
+    """Import heavy libraries in the background while the block runs; what fails here is told where it is needed."""
     stop = threading.Event()
 
     def work() -> None:
-        for name in HEAVY:
+        for name in names:
             if stop.is_set():
                 return
             with suppress(ImportError):
                 importlib.import_module(name)
 
     thread = threading.Thread(target=work, name="importing-ahead")
-    if wanted:
+    if names:
         # The stages call into Polars a thousand times and would wait five milliseconds for the interpreter each time.
         sys.setswitchinterval(0.0005)
         thread.start()
@@ -235,5 +233,5 @@ def importing_ahead(*, wanted: bool) -> Iterator[None]:
         yield
     finally:
         stop.set()
-        if wanted:
+        if names:
             thread.join()
