@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import ElasticNetCV
+from sklearn.model_selection import KFold
+from sklearn.preprocessing import TargetEncoder
 
 from mlops_pipeline import plugins
 from mlops_pipeline.config.dataset import Column
@@ -242,16 +247,17 @@ def of_patients(task: Any) -> tuple[Any, Any, Any]:
     return matrix, y if task == "regression" else (y > 0).astype(int), patients
 
 
+@pytest.mark.parametrize("split_by", ["things", "moments"])
 @pytest.mark.parametrize("task", ["binary", "regression"])
-def test_boosting_that_ends_early_watches_other_patients_than_those_that_it_learns_from(task: Any) -> None:
-    matrix, y, patients = of_patients(task)
+def test_boosting_that_ends_early_watches_other_patients_or_later_days_than_those_that_it_learns_from(task: Any, split_by: str) -> None:
+    matrix, y, numbers = of_patients(task)
     params = {"early_stopping": True, "validation_fraction": 0.2, "max_iter": 80}
 
     def rounds(during: Fitting) -> int:
         estimator = build_model("hist_gradient_boosting", task, FEATURES, params, 0, "ordinal").named_steps["model"]
         return int(fit_estimator(estimator, matrix, y, 1, [], during).n_iter_)
 
-    assert rounds(Fitting(things=patients)) < 30
+    assert rounds(Fitting(**{split_by: numbers})) < 30
     assert rounds(Fitting()) > 60
 
 
