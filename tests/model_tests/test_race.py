@@ -410,6 +410,26 @@ def test_a_number_that_is_a_sum_of_others_is_learned_to_the_digit() -> None:
     assert found.summary["chosen"] == "ridge, weak penalty"
 
 
+@pytest.mark.parametrize("of", ["states of six rows each", "wavelengths that all but say the same"])
+def test_few_rows_are_learned_of_with_next_to_no_penalty_too_where_folds_say_so(of: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    if of.startswith("states"):
+        place = np.arange(240) % 40
+        table, y = pl.DataFrame({"state": [f"s{each}" for each in place]}), 10.0 * rng.normal(size=40)[place] + 0.5 * rng.normal(size=240)
+    else:
+        level, bend = rng.normal(size=(2, 120))
+        waves = {f"w{place}": level + 0.01 * bend * place + 1e-4 * rng.normal(size=120) for place in range(20)}
+        table, y = pl.DataFrame(waves), 10.0 * bend + 0.1 * rng.normal(size=120)
+    settings = table_settings({**{name: "category" if name == "state" else "number" for name in table.columns}, "y": "number"})
+    named = settings.train.model_copy(update={"estimator": "auto", "params": {}, "threads": 1, "time_budget_s": 900})
+    settings = settings.model_copy(update={"train": named})
+    monkeypatch.setattr(race_of, "candidates", lambda *shape: tuple(each for each in candidates(*shape) if each.linear))
+    found = race(settings, table, model_input(table, feature_columns(settings)), y, quiet())
+    told = {each["name"]: each["mean"] for each in found.summary["candidates"]}
+    assert told["ridge, weak penalty"] < 0.7 * told["ridge"]
+    assert found.summary["chosen"] == "ridge, weak penalty"
+
+
 def test_boosting_that_would_take_too_long_is_cut_to_fewer_rounds() -> None:
     boosting = Candidate("LightGBM", "lightgbm", "ordinal", {"n_estimators": 200, "learning_rate": 0.05, "num_leaves": 31})
     cut = boosting.with_share_of_trees(0.25, 10)
