@@ -430,6 +430,17 @@ def test_few_rows_are_learned_of_with_next_to_no_penalty_too_where_folds_say_so(
     assert found.summary["chosen"] == "ridge, weak penalty"
 
 
+def test_boosting_of_many_rows_learns_from_all_of_them() -> None:
+    """Unasked, histogram gradient boosting holds some back, by which it may end when it has hardly begun."""
+    (one,) = [each for each in candidates("regression", Shape(10_400)) if each.estimator == "hist_gradient_boosting"]
+    rng = np.random.default_rng(0)
+    matrix = rng.normal(size=(10_400, 3))
+    y = 0.05 * matrix[:, 0] + rng.normal(size=10_400)
+    estimator = build_model(one.estimator, "regression", FEATURES, one.params, 0, one.encoder).named_steps["model"]
+    fit_estimator(estimator, matrix, y, 1, [])
+    assert estimator.n_iter_ == one.params["max_iter"]
+
+
 def test_boosting_that_would_take_too_long_is_cut_to_fewer_rounds() -> None:
     boosting = Candidate("LightGBM", "lightgbm", "ordinal", {"n_estimators": 200, "learning_rate": 0.05, "num_leaves": 31})
     cut = boosting.with_share_of_trees(0.25, 10)

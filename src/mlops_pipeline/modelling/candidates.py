@@ -205,6 +205,12 @@ def lightgbm_params(shape: Shape) -> dict[str, Any]:
 
 
 def _hist_params(shape: Shape) -> dict[str, Any]:
+    """Histogram gradient boosting's parameters for so many rows and classes.
+
+    By itself it holds a tenth of more than 10,000 rows back to tell when to end. These rounds are few enough without, and the rows are
+    worth more: of 19,587 hours with 0.3 % heavy rain it ended after 50 rounds of 150 (AUC 0.984, and 0.988); the price of 40,443 diamonds:
+    568 and 562; in time, where the last rows say most of those to come, a temperature: 11.4 and 10.8.
+    """
     several = shape.classes > 2
     return {
         "max_iter": max(30, min(100, 600 // shape.classes)) if several else 150,
@@ -212,4 +218,5 @@ def _hist_params(shape: Shape) -> dict[str, Any]:
         "max_leaf_nodes": 7 if shape.rows < 500 else 15 if shape.rows < 5_000 else 31,
         "min_samples_leaf": max(2, min(20, shape.rows // 50)),
         "l2_regularization": 1.0,
+        "early_stopping": False,
     }
