@@ -15,18 +15,19 @@ MANY_LEVELS = 30
 """From so many levels on, a category is also tried as the target's mean of each."""
 
 MOST_LEVELS = 200
-"""With more levels in a category the elastic net is left out, and so is a ridge with next to no penalty, which would take long."""
+"""With more levels in a category the elastic net is left out, and so are linear models with a weak penalty, which would take long."""
 
 
 FEWEST_ROWS = 5_000
 """With fewer rows no network is tried."""
 
 WEAK_PENALTY_ROWS = 100
-"""From so many rows on ridge with next to no penalty is tried too.
+"""From so many rows on linear models with a weak penalty are tried too: ridge with next to none, logistic with a thirtieth.
 
 Where a number is a sum of others, any penalty is a loss (a score from 775 answers of 1,097 people, held out: 0.21 to 0.06); where others
 all but say the same, what tells is their difference (protein of 164 meats by 100 wavelengths: 1.07 to 0.81); and of levels of few rows
-each, what belongs to one is taken for chance (deaths on the roads of 48 states in 7 years: 134 to 115). Folds tell where it is too weak.
+each, what belongs to one is taken for chance (deaths on the roads of 48 states in 7 years: 134 to 115). Whether
+1,492 loans were granted: an AUC of 0.960, and 0.964 by a mean with that logistic. Folds tell where a penalty is too weak.
 """
 
 MORE_ROUNDS = range(500, 20_000)
@@ -126,6 +127,8 @@ def _of_classes(shape: Shape) -> list[Candidate]:
         Candidate("logistic, strong penalty", "logistic_regression", "one_hot", {"C": 0.03}),
         Candidate("logistic", "logistic_regression", "one_hot", {"C": 1.0}),
     ]
+    if shape.rows >= WEAK_PENALTY_ROWS and shape.levels <= MOST_LEVELS and not shape.texts:
+        found.append(Candidate("logistic, weak penalty", "logistic_regression", "one_hot", {"C": 30.0}))
     if shape.texts:
         # N-grams of words alone, and a weak penalty: a text's weights are small, and many.
         found.append(Candidate("logistic on words", "logistic_regression", "tfidf", {"C": 10.0}))
