@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import json
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import polars as pl
 import pytest
+from sklearn.base import clone
+from sklearn.compose import ColumnTransformer
 from sklearn.linear_model import ElasticNetCV
+from sklearn.model_selection import KFold
+from sklearn.preprocessing import TargetEncoder
 
 from mlops_pipeline import plugins
 from mlops_pipeline.config.dataset import Column
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.modelling.estimators import build_model, encoded, fit, fit_estimator, predict
-from mlops_pipeline.modelling.fitting import Fitting
+from mlops_pipeline.modelling.fitting import Fitting, fitting_of
 from mlops_pipeline.modelling.formats.skops import load_model
 from mlops_pipeline.modelling.frame import model_input
 from mlops_pipeline.modelling.metrics import score
@@ -37,7 +43,7 @@ from tests.model_tests.workbench import (
     save,
     truth,
 )
-from tests.unit_tests.workshop import settings_with
+from tests.unit_tests.workshop import settings_with, table_settings
 
 
 @dataclass(frozen=True)
@@ -242,16 +248,17 @@ def of_patients(task: Any) -> tuple[Any, Any, Any]:
     return matrix, y if task == "regression" else (y > 0).astype(int), patients
 
 
+@pytest.mark.parametrize("split_by", ["things", "moments"])
 @pytest.mark.parametrize("task", ["binary", "regression"])
-def test_boosting_that_ends_early_watches_other_patients_than_those_that_it_learns_from(task: Any) -> None:
-    matrix, y, patients = of_patients(task)
+def test_boosting_that_ends_early_watches_other_patients_or_later_days_than_those_that_it_learns_from(task: Any, split_by: str) -> None:
+    matrix, y, numbers = of_patients(task)
     params = {"early_stopping": True, "validation_fraction": 0.2, "max_iter": 80}
 
     def rounds(during: Fitting) -> int:
         estimator = build_model("hist_gradient_boosting", task, FEATURES, params, 0, "ordinal").named_steps["model"]
         return int(fit_estimator(estimator, matrix, y, 1, [], during).n_iter_)
 
-    assert rounds(Fitting(things=patients)) < 30
+    assert rounds(Fitting(**{split_by: numbers})) < 30
     assert rounds(Fitting()) > 60
 
 
@@ -300,6 +307,37 @@ def test_the_targets_mean_that_a_row_is_given_is_of_other_patients_and_the_encod
         assert steps[0].cv == 5
     means, plain = (np.array(each.transformers_[0][1][0].encodings_) for each in (columns, other))
     assert np.array_equal(means, plain), "later rows are given the means of all"
+
+
+@pytest.mark.parametrize("task", ["binary", "multiclass", "regression"])
+def test_the_targets_mean_that_a_row_is_given_is_of_rows_drawn_by_the_seed_and_nothing_warns(task: Any) -> None:
+    rng = np.random.default_rng(0)
+    x, y = pd.DataFrame({"clinic": rng.choice(list("abcdefgh"), 200)}), rng.normal(size=200)
+    y = y if task == "regression" else np.digitize(y, [0.0] if task == "binary" else [-0.5, 0.5])
+    features = {"clinic": Column(kind="category")}
+    estimator = "ridge" if task == "regression" else "logistic_regression"
+
+    def given(seed: int, own: Any = None) -> tuple[Any, Any]:
+        columns = own or build_model(estimator, task, features, {}, seed, "target_mean")[0]
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            matrix = encoded(columns, x, y, 1, Fitting(seed=seed))
+        return matrix, columns
+
+    (first, columns), (again, _), (other, as_late) = given(1), given(1), given(2)
+    assert np.array_equal(first, again)
+    assert not np.allclose(first, other)
+    means, by_another = (np.array(each.transformers_[0][1][0].encodings_) for each in (columns, as_late))
+    assert np.array_equal(means, by_another), "later rows are given the means of all"
+    named = TargetEncoder(cv=KFold(4, shuffle=True, random_state=9))
+    by_one, by_two = (given(seed, ColumnTransformer([("clinic", clone(named), ["clinic"])]))[0] for seed in (1, 2))
+    assert np.array_equal(by_one, by_two), "folds that somebody named are left as they are"
+
+
+def test_what_is_drawn_for_a_fit_follows_from_the_settings_seed() -> None:
+    settings = table_settings({"size": "number", "y": "number"}, task="regression")
+    table = pl.DataFrame({"size": [1.0, 2.0], "y": [1.0, 2.0]})
+    assert fitting_of(settings.model_copy(update={"seed": 7}), table, table["y"].to_numpy()).seed == 7
 
 
 @pytest.mark.parametrize("unit", [0.01, 1e6])

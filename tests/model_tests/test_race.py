@@ -94,7 +94,7 @@ def test_a_fit_that_takes_as_long_on_few_rows_as_on_many_is_not_left_out_for_it(
 
     monkeypatch.setattr(race_of, "time", SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr(race_of._Track, "_fold", timed)
-    told = raced(PROBLEMS["binary"], rows=3000, time_budget_s=20).summary
+    told = raced(PROBLEMS["binary"], rows=3000, time_budget_s=30).summary
     assert {each["state"] for each in told["candidates"]} == {"scored"}
 
 
@@ -408,6 +408,66 @@ def test_a_number_that_is_a_sum_of_others_is_learned_to_the_digit() -> None:
     told = {each["name"]: each["mean"] for each in found.summary["candidates"]}
     assert told["ridge, weak penalty"] < 0.05 * told["ridge"]
     assert found.summary["chosen"] == "ridge, weak penalty"
+
+
+@pytest.mark.parametrize("of", ["states of six rows each", "wavelengths that all but say the same"])
+def test_few_rows_are_learned_of_with_next_to_no_penalty_too_where_folds_say_so(of: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    if of.startswith("states"):
+        place = np.arange(240) % 40
+        table, y = pl.DataFrame({"state": [f"s{each}" for each in place]}), 10.0 * rng.normal(size=40)[place] + 0.5 * rng.normal(size=240)
+    else:
+        level, bend = rng.normal(size=(2, 120))
+        waves = {f"w{place}": level + 0.01 * bend * place + 1e-4 * rng.normal(size=120) for place in range(20)}
+        table, y = pl.DataFrame(waves), 10.0 * bend + 0.1 * rng.normal(size=120)
+    settings = table_settings({**{name: "category" if name == "state" else "number" for name in table.columns}, "y": "number"})
+    named = settings.train.model_copy(update={"estimator": "auto", "params": {}, "threads": 1, "time_budget_s": 900})
+    settings = settings.model_copy(update={"train": named})
+    monkeypatch.setattr(race_of, "candidates", lambda *shape: tuple(each for each in candidates(*shape) if each.linear))
+    found = race(settings, table, model_input(table, feature_columns(settings)), y, quiet())
+    told = {each["name"]: each["mean"] for each in found.summary["candidates"]}
+    assert told["ridge, weak penalty"] < 0.7 * told["ridge"]
+    assert found.summary["chosen"] == "ridge, weak penalty"
+
+
+def test_of_two_classes_too_a_weak_penalty_learns_what_numbers_that_all_but_say_the_same_differ_by(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    level, bend = rng.normal(size=(2, 200))
+    table = pl.DataFrame({f"w{place}": level + 0.002 * bend * place + 1e-4 * rng.normal(size=200) for place in range(20)})
+    settings = table_settings({**dict.fromkeys(table.columns, "number"), "y": "category"}, task="binary")
+    named = settings.train.model_copy(update={"estimator": "auto", "params": {}, "threads": 1, "time_budget_s": 900})
+    settings = settings.model_copy(update={"train": named})
+    monkeypatch.setattr(race_of, "candidates", lambda *shape: tuple(each for each in candidates(*shape) if each.linear))
+    y = (bend + 0.3 * rng.normal(size=200) > 0).astype(int)
+    found = race(settings, table, model_input(table, feature_columns(settings)), y, quiet())
+    told = {each["name"]: each["mean"] for each in found.summary["candidates"]}
+    assert told["logistic, weak penalty"] > told["logistic"] + 0.02
+    assert found.summary["chosen"] == "logistic, weak penalty"
+
+
+@pytest.mark.parametrize(
+    ("shape", "is_tried"),
+    [
+        (Shape(99, 2), False),
+        (Shape(100, 2), True),
+        (Shape(9_000, 9, 200), True),
+        (Shape(9_000, 2, 201), False),
+        (Shape(9_000, 2, texts=1), False),
+    ],
+)
+def test_a_weak_penalty_is_tried_of_enough_rows_and_where_it_takes_no_long_time(shape: Shape, *, is_tried: bool) -> None:
+    assert ("logistic, weak penalty" in {each.name for each in candidates("binary", shape)}) is is_tried
+
+
+def test_boosting_of_many_rows_learns_from_all_of_them() -> None:
+    """Unasked, histogram gradient boosting holds some back, by which it may end when it has hardly begun."""
+    (one,) = [each for each in candidates("regression", Shape(10_400)) if each.estimator == "hist_gradient_boosting"]
+    rng = np.random.default_rng(0)
+    matrix = rng.normal(size=(10_400, 3))
+    y = 0.05 * matrix[:, 0] + rng.normal(size=10_400)
+    estimator = build_model(one.estimator, "regression", FEATURES, one.params, 0, one.encoder).named_steps["model"]
+    fit_estimator(estimator, matrix, y, 1, [])
+    assert estimator.n_iter_ == one.params["max_iter"]
 
 
 def test_boosting_that_would_take_too_long_is_cut_to_fewer_rounds() -> None:

@@ -61,6 +61,20 @@ def test_along_a_number_too_and_a_twin_says_why_there_is_none() -> None:
     assert twin.reason == "not convertible, a line through time is part of it: served by scikit-learn"
 
 
+def test_a_line_goes_on_as_far_again_as_rows_reach_and_no_further_whatever_year_is_typed() -> None:
+    years = np.arange(2000.0, 2020.0)
+    x, y = pd.DataFrame({"size": np.sin(years), "year": years}), 3 * years
+    features = {name: Column(kind="number") for name in x}
+    model = fit(build_model("lightgbm", "regression", features, {"trend": "year"}, 0, "ordinal"), x, y, 1)
+    asked = pd.DataFrame({"size": 0.0, "year": [1000.0, 1981.0, 1999.0, 2030.0, 2038.0, 2039.0, 20_200.0, np.inf]})
+    said = predict(model, asked, "regression")
+    assert said == pytest.approx([5943, 5943, 5997, 6090, 6114, 6114, 6114, y.mean()], abs=3)
+    trended = model.named_steps["model"]
+    del trended.from_, trended.until_
+    before = predict(model, asked, "regression")
+    assert before[6] == pytest.approx(3 * 20_200, rel=1e-3), "one that was saved before its line had ends says what it said"
+
+
 @pytest.mark.parametrize(
     ("task", "trend", "said"),
     [

@@ -15,16 +15,19 @@ MANY_LEVELS = 30
 """From so many levels on, a category is also tried as the target's mean of each."""
 
 MOST_LEVELS = 200
-"""With more levels in a category the elastic net is left out."""
+"""With more levels in a category the elastic net is left out, and so are linear models with a weak penalty, which would take long."""
 
 
 FEWEST_ROWS = 5_000
 """With fewer rows no network is tried."""
 
-WEAK_PENALTY_ROWS = 500
-"""From so many rows on ridge with next to no penalty is tried too, but where a category has many levels: those of few rows need one.
+WEAK_PENALTY_ROWS = 100
+"""From so many rows on linear models with a weak penalty are tried too: ridge with next to none, logistic with a thirtieth.
 
-Where a number is a sum of others, any penalty is a loss (a score from 775 answers of 1,097 people, held out: 0.21 to 0.06).
+Where a number is a sum of others, any penalty is a loss (a score from 775 answers of 1,097 people, held out: 0.21 to 0.06); where others
+all but say the same, what tells is their difference (protein of 164 meats by 100 wavelengths: 1.07 to 0.81); and of levels of few rows
+each, what belongs to one is taken for chance (deaths on the roads of 48 states in 7 years: 134 to 115). Whether
+1,492 loans were granted: an AUC of 0.960, and 0.964 by a mean with that logistic. Folds tell where a penalty is too weak.
 """
 
 MORE_ROUNDS = range(500, 20_000)
@@ -124,6 +127,8 @@ def _of_classes(shape: Shape) -> list[Candidate]:
         Candidate("logistic, strong penalty", "logistic_regression", "one_hot", {"C": 0.03}),
         Candidate("logistic", "logistic_regression", "one_hot", {"C": 1.0}),
     ]
+    if shape.rows >= WEAK_PENALTY_ROWS and shape.levels <= MOST_LEVELS and not shape.texts:
+        found.append(Candidate("logistic, weak penalty", "logistic_regression", "one_hot", {"C": 30.0}))
     if shape.texts:
         # N-grams of words alone, and a weak penalty: a text's weights are small, and many.
         found.append(Candidate("logistic on words", "logistic_regression", "tfidf", {"C": 10.0}))
@@ -141,7 +146,7 @@ def _of_values(shape: Shape) -> list[Candidate]:
         Candidate("ridge, strong penalty", "ridge", "one_hot", {"alpha": 30.0}),
         Candidate("ridge", "ridge", "one_hot", {"alpha": 1.0}),
     ]
-    if shape.rows >= WEAK_PENALTY_ROWS and shape.levels < MANY_LEVELS:
+    if shape.rows >= WEAK_PENALTY_ROWS and shape.levels <= MOST_LEVELS:
         found.append(Candidate("ridge, weak penalty", "ridge", "one_hot", {"alpha": 0.01}))
     if shape.texts:
         found.append(Candidate("ridge on words", "ridge", "tfidf", {"alpha": 1.0}))
@@ -203,6 +208,12 @@ def lightgbm_params(shape: Shape) -> dict[str, Any]:
 
 
 def _hist_params(shape: Shape) -> dict[str, Any]:
+    """Histogram gradient boosting's parameters for so many rows and classes.
+
+    By itself it holds a tenth of more than 10,000 rows back to tell when to end. These rounds are few enough without, and the rows are
+    worth more: of 19,587 hours with 0.3 % heavy rain it ended after 50 rounds of 150 (AUC 0.984, and 0.988); the price of 40,443 diamonds:
+    568 and 562; in time, where the last rows say most of those to come, a temperature: 11.4 and 10.8.
+    """
     several = shape.classes > 2
     return {
         "max_iter": max(30, min(100, 600 // shape.classes)) if several else 150,
@@ -210,4 +221,5 @@ def _hist_params(shape: Shape) -> dict[str, Any]:
         "max_leaf_nodes": 7 if shape.rows < 500 else 15 if shape.rows < 5_000 else 31,
         "min_samples_leaf": max(2, min(20, shape.rows // 50)),
         "l2_regularization": 1.0,
+        "early_stopping": False,
     }

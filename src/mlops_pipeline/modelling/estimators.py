@@ -326,7 +326,8 @@ def target_mean(features: dict[str, Column]) -> Any:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler, TargetEncoder
 
-    means = make_pipeline(TargetEncoder(random_state=0), StandardScaler())
+    # By which folds it is told when it is fitted (:func:`encoded`), for they follow from the seed.
+    means = make_pipeline(TargetEncoder(), StandardScaler())
     return _columns(features, _scaled(), means, on_moments=_scaled(), linear=True)
 
 
@@ -449,7 +450,8 @@ def fit(model: Pipeline, x: Any, y: Any, threads: int | None, during: Fitting = 
 def encoded(columns: Any, x: Any, y: Any, threads: int | None, during: Fitting = ALONE) -> Any:
     """The matrix of raw columns, by an encoder that is fitted to them and to numbers (float64) or classes.
 
-    Of ``during`` it is told what rows belong to: the target's means that a row is given are never of its own thing's rows.
+    Of ``during`` it is told what rows belong to, for the target's means that a row is given are never of its own thing's rows, and the
+    seed by which other rows are drawn for these.
     """
     import numpy as np
     from threadpoolctl import threadpool_limits
@@ -460,9 +462,9 @@ def encoded(columns: Any, x: Any, y: Any, threads: int | None, during: Fitting =
     _leave_out_rare(columns, x)
     means = [encoder for _, step, _ in getattr(columns, "transformers", ()) if (encoder := _target_encoder(step)) is not None]
     own = [encoder.cv for encoder in means]
-    if means and (folds := _folds_of_things(y, during)):
-        for encoder in means:
-            encoder.set_params(cv=folds)
+    by_thing = _folds_of_things(y, during) if means else []
+    for encoder in means:
+        encoder.set_params(cv=by_thing or _folds_at_random(encoder, y, during))
     with threadpool_limits(limits=threads):
         matrix = columns.fit_transform(x, y) if hasattr(columns, "fit_transform") else columns.fit(x, y).transform(x)
     # What is saved does not remember places of rows.
@@ -602,14 +604,15 @@ def _fine_tuned(estimator: Any, columns: Any, matrix: Any, x: Any, y: Any, durin
 
 
 def _watched(estimator: Any, y: Any, during: Fitting) -> tuple[Any, Any] | None:
-    """Rows to learn from, and those that tell histogram gradient boosting when that is enough, where rows belong together.
+    """Rows to learn from, and those that tell histogram gradient boosting when that is enough, where rows belong together or have an order.
 
     None where it asks none, or a class would be wanting among the first: then it draws them itself.
     """
     import numpy as np
 
     asks, share = estimator.early_stopping, estimator.validation_fraction
-    if during.things is None or share is None or not (len(y) > ENDS_EARLY_FROM if asks == "auto" else asks):
+    is_drawn = during.things is None and during.moments is None
+    if is_drawn or share is None or not (len(y) > ENDS_EARLY_FROM if asks == "auto" else asks):
         return None
     taught, held = during.parted(len(y), share if share < 1 else share / len(y), estimator.random_state or 0)
     is_whole = not hasattr(estimator, "predict_proba") or np.isin(y[held], y[taught]).all()
@@ -643,7 +646,19 @@ def _folds_of_things(y: Any, during: Fitting) -> list[tuple[Any, Any]]:
     _, things = np.unique(during.things, return_inverse=True)
     count = min(FOLDS, int(things.max(initial=-1)) + 1)
     # By thing alone: of classes, some of few rows may have too few things to be parted evenly.
-    return list(cutter(things, count, 0, classes=False).split(np.zeros(len(y)), groups=things)) if count > 1 else []
+    return list(cutter(things, count, during.seed, classes=False).split(np.zeros(len(y)), groups=things)) if count > 1 else []
+
+
+def _folds_at_random(encoder: Any, y: Any, during: Fitting) -> Any:
+    """The folds of a ``TargetEncoder`` where chance would draw them; its own where somebody named an order, a seed or the folds."""
+    import numpy as np
+
+    # Parameters that scikit-learn takes out in 1.11, and says so wherever they are named.
+    told = {getattr(encoder, name, "deprecated") for name in ("shuffle", "random_state")}
+    if told != {"deprecated"} or not isinstance(encoder.cv, int):
+        return encoder.cv
+    classes = not np.issubdtype(y.dtype, np.floating)
+    return list(cutter(None, encoder.cv, during.seed, classes=classes).split(np.zeros(len(y)), y))
 
 
 def _own_folds(estimator: Any, rows: int, during: Fitting) -> list[tuple[Any, Any]]:

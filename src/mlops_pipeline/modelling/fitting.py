@@ -44,6 +44,8 @@ class Fitting:
 
     ``things``: numbers, int64 (rows,), of what rows belong to, where all rows of one are on one side of the split; None elsewhere.
 
+    ``seed``: of what is drawn for the fit and is no estimator's own.
+
     ``worth``: of probabilities (rows, classes) that are said of some rows, whose places in the table it is given first; the more the
     better, NaN if it is not defined. It is the metric ``measure``, or less than nothing by as much where of that less is better
     (``lower_is_better``). None: the estimator goes by its own loss.
@@ -55,6 +57,7 @@ class Fitting:
     threads: int | None = None
     moments: np.ndarray | None = None
     things: np.ndarray | None = None
+    seed: int = 0
     worth: Callable[[np.ndarray, np.ndarray], float] | None = None
     measure: str = ""
     lower_is_better: bool = False
@@ -111,6 +114,7 @@ def fitting_of(settings: Settings, table: pl.DataFrame, y: np.ndarray, **more: A
 
     metric, data = tuning_metric(settings), settings.dataset
     classes = np.unique(y).tolist() if has_classes(data.task) else []
+    more["seed"] = settings.seed
     if settings.split.kind == "time":
         more["moments"] = table[str(data.time_column)].rank("dense").fill_null(0).cast(int).to_numpy()
     elif (hashes := things_of(table, settings)) is not None:

@@ -20,6 +20,8 @@ class Trended(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
     """A regressor of what a straight line along one column of the matrix leaves of the target (least squares).
 
     ``on`` is that column's name in the table, ``place`` where it stands in the matrix. Where it is missing the line is at its mean.
+    On either side of the rows that it was fitted to the line goes on as far again as these reach, and is level from there: nothing
+    tells that a growth goes on for longer than it was seen, and a year that is mistyped has no number without bounds.
     """
 
     def __init__(self, regressor: Any, on: str, place: int = -1) -> None:
@@ -37,6 +39,8 @@ class Trended(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
         along = self._along(matrix)
         known = np.isfinite(along)
         self.middle_ = float(along[known].mean()) if known.any() else 0.0
+        first, last = (float(along[known].min()), float(along[known].max())) if known.any() else (0.0, 0.0)
+        self.from_, self.until_ = 2 * first - last, 2 * last - first
         steps = np.where(known, along - self.middle_, 0.0)
         size = float(steps @ steps)
         self.height_ = float(np.mean(y))
@@ -53,7 +57,9 @@ class Trended(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-le
 
     def _line(self, matrix: Any) -> Any:
         along = self._along(matrix)
-        return self.height_ + self.slope_ * np.where(np.isfinite(along), along - self.middle_, 0.0)
+        # A model that was saved before the line had ends has none.
+        within = np.clip(along, getattr(self, "from_", -np.inf), getattr(self, "until_", np.inf))
+        return self.height_ + self.slope_ * np.where(np.isfinite(along), within - self.middle_, 0.0)
 
     def __sklearn_is_fitted__(self) -> bool:
         """It is fitted when its line is."""
