@@ -32,7 +32,14 @@ if TYPE_CHECKING:
 
 
 class Group(TyperGroup):
-    """Commands, each with the first sentence of its help, whole."""
+    """Commands, each with the first sentence of its help, whole; alone it shows them."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Show the help where no command is named."""
+        if not args:
+            print(ctx.get_help())
+            raise typer.Exit(2)
+        return super().parse_args(ctx, args)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         """Write the list of commands; typer's own cuts each to one line."""
@@ -43,35 +50,34 @@ class Group(TyperGroup):
 
 app = typer.Typer(
     cls=Group,
-    no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # boxes around help and errors cost half of the time of `mlops --help`
     context_settings={"max_content_width": 120},
     help="From a table of data to a served model, and back round.",
 )
-models = typer.Typer(cls=Group, no_args_is_help=True, help="Versions in the registry, and which one is champion.")
+models = typer.Typer(cls=Group, help="Versions in the registry, and which one is champion.")
 app.add_typer(models, name="models")
 
-records = typer.Typer(cls=Group, no_args_is_help=True, help="What the server predicted, read back as a table.")
+records = typer.Typer(cls=Group, help="What the server predicted, read back as a table.")
 app.add_typer(records, name="records")
 
-monitor = typer.Typer(cls=Group, no_args_is_help=True, help="What rows seen now are beside those the model was made from.")
+monitor = typer.Typer(cls=Group, help="What rows seen now are beside those the model was made from.")
 app.add_typer(monitor, name="monitor")
 
-labels = typer.Typer(cls=Group, no_args_is_help=True, help="What came of the predictions, as it becomes known.")
+labels = typer.Typer(cls=Group, help="What came of the predictions, as it becomes known.")
 app.add_typer(labels, name="labels")
 
-demo = typer.Typer(cls=Group, no_args_is_help=True, help="Stories that are told by running them.")
+demo = typer.Typer(cls=Group, help="Stories that are told by running them.")
 app.add_typer(demo, name="demo")
 
-experiments = typer.Typer(cls=Group, no_args_is_help=True, help="Online tests: how long one has to run, and what it says so far.")
+experiments = typer.Typer(cls=Group, help="Online tests: how long one has to run, and what it says so far.")
 app.add_typer(experiments, name="experiment")
 
-release = typer.Typer(cls=Group, no_args_is_help=True, help="A challenger on its way to all traffic, or back.")
+release = typer.Typer(cls=Group, help="A challenger on its way to all traffic, or back.")
 app.add_typer(release, name="release")
 
-features = typer.Typer(cls=Group, no_args_is_help=True, help="What columns that need other rows are made of.")
+features = typer.Typer(cls=Group, help="What columns that need other rows are made of.")
 app.add_typer(features, name="features")
 
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="the pipeline's settings; default: this project's")]
@@ -147,10 +153,8 @@ def _not_in_utf_8(words: list[str]) -> str | None:
 
 
 def _of_usage(error: TyperException) -> str:
-    """What is wrong with what was typed, in one line; a group of commands without one has shown its help, and that is all."""
+    """What is wrong with what was typed, in one line."""
     said, context = " ".join(error.format_message().split()).rstrip("."), getattr(error, "ctx", None)
-    if not said:
-        sys.exit(error.exit_code)
     command = context.command_path if context is not None else "mlops"
     return f"{command}: {said[0].lower()}{said[1:]}: `{command} --help` says what it takes"
 

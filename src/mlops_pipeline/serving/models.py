@@ -268,7 +268,7 @@ class Watch:
             self._tell(to, name, Unfit("gate", f"version {rejected.number} {said}"))
             return True
         del self._served[name]
-        failure = Failure(name, "gate", f"version {rejected.number} {rejected.refused}")
+        failure = Failure(name, "gate", f"version {rejected.number} {rejected.why_refused(self._options.option)}")
         self._told[name].add(failure)
         to.dropped(failure)
         return True

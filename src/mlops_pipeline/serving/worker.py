@@ -26,8 +26,10 @@ from mlops_pipeline.serving.tls import Tls, contexts_of
 
 if TYPE_CHECKING:
     from mlops_pipeline.events import Listener
+    from mlops_pipeline.features.state import FeatureState
     from mlops_pipeline.serving.answer import Service
     from mlops_pipeline.serving.application import Application
+    from mlops_pipeline.serving.computing import States
     from mlops_pipeline.serving.models import Loaded, Watch
 
 log = logging.getLogger("mlops.serving")
@@ -218,7 +220,7 @@ def _option(settings: Serving, config: Path) -> str:
     return "" if settings.pipeline is None else option_for(config.parent / settings.pipeline)
 
 
-def _newest(states: States) -> State | None:
+def _newest(states: States) -> FeatureState | None:
     try:
         return states.newest()
     except PipelineError as error:
