@@ -966,7 +966,7 @@ def _no_feature(column: ColumnProfile, one: Described, place: int) -> str:
 
 
 def _may_be_dialed(column: ColumnProfile, one: Described) -> bool:
-    """Whether a column under a telephone's name holds what is dialed; not how long a call took, when it was, what it cost or what was said."""
+    """Whether a column under a telephone's name holds what is dialed; not how long a call took, what it cost or what was said."""
     if one.kind not in _NUMBERS:
         texts = [text for text in column.bare if text not in MARKERS] if one.kind in ("category", "text") else []
         return bool(texts) and sum(_DIALED_SOMEHOW.fullmatch(text) is not None for text in texts) >= 0.9 * len(texts)

@@ -197,7 +197,8 @@ class Invocations:
             if not within.isdisjoint(columns):
                 lengths = set(map(len, columns.values()))
                 if len(lengths) > 1:
-                    raise Refused(422, [Fault("malformed", f"the columns have {min(lengths)} to {max(lengths)} values: give each the same number")])
+                    what = f"the columns have {min(lengths)} to {max(lengths)} values: give each the same number"
+                    raise Refused(422, [Fault("malformed", what)])
                 return self._signature.from_records([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)])
             return self._signature.from_columns(columns)
         if isinstance(value, list):
