@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -193,7 +193,9 @@ class Invocations:
         if isinstance(value, dict):
             within = self._signature.within
             given = flat(value, within, 0) if within else value
-            columns = {name: _flat(values if isinstance(values, list) else [values]) for name, values in given.items()}
+            columns: dict[str, Sequence[Any]] = {
+                name: _flat(values if isinstance(values, list) else [values]) for name, values in given.items()
+            }
             if not within.isdisjoint(columns):
                 lengths = set(map(len, columns.values()))
                 if len(lengths) > 1:
