@@ -508,14 +508,33 @@ def test_a_record_within_a_record_means_the_same_in_a_request_and_in_a_file(tmp_
     assert found.numbers is not None
     assert found.categories is not None
     assert found.categories.tolist() == [["b"], ["(missing)"], ["(missing)"]]
+    cells = [[row["dose"], row["patient"]] for row in rows]
     for sent in (
         Predict(signature, "m", "1").rows(json.dumps({"records": rows}).encode()),
         Invocations(signature).rows(json.dumps({"dataframe_records": rows}).encode()),
         Invocations(signature).rows(json.dumps({"instances": rows}).encode()),
+        Invocations(signature).rows(json.dumps({"dataframe_split": {"columns": ["dose", "patient"], "data": cells}}).encode()),
+        Invocations(signature).rows(json.dumps({"inputs": {"dose": [1, 2, 3], "patient": [patient for _, patient in cells]}}).encode()),
     ):
         np.testing.assert_array_equal(sent.numbers, found.numbers)
         np.testing.assert_array_equal(sent.categories, found.categories)
         assert [notice.column for notice in sent.notices or ()] == ["patient.name"]
+    alone, within = (
+        Invocations(signature).rows(json.dumps({"inputs": inputs}).encode())
+        for inputs in (
+            rows[0],
+            {"dose": [1, 2, 3], "patient": {"age": [40.5, None, None], "at": {"ward": ["b", None, None]}}},
+        )
+    )
+    assert alone.numbers is not None
+    assert alone.categories is not None
+    assert (alone.numbers.tolist(), alone.categories.tolist()) == ([[1.0, 40.5]], [["b"]])
+    np.testing.assert_array_equal(within.numbers, found.numbers)
+    np.testing.assert_array_equal(within.categories, found.categories)
+    uneven = {"dose": [1, 2], "patient": [{"age": 40.5}]}
+    with pytest.raises(Refused) as refused:
+        Invocations(signature).rows(json.dumps({"inputs": uneven}).encode())
+    assert refused.value.faults[0].detail == "the columns have 1 to 2 values: give each the same number"
     twice = {"dose": 1, "patient.age": 40.5, "patient": {"age": 41}}
     with pytest.raises(Refused) as refused:
         signature.from_records([twice])

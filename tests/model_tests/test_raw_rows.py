@@ -509,9 +509,19 @@ def test_a_raw_row_may_hold_records(model: Model, tmp_path: Path) -> None:
     )
     meant = nested.says("predict", json.dumps({"records": [FEATURES]}).encode())
     for row in ({**others, "home": {"half": 0.125}}, {**others, "home.half": 0.125}):
-        for protocol, form in (("predict", "records"), ("invocations", "dataframe_records"), ("invocations", "instances")):
-            assert told(nested, protocol, {form: [row]}) == "raw"
-            assert nested.says(protocol, json.dumps({form: [row]}).encode()) == meant
+        for protocol, body in (
+            ("predict", {"records": [row]}),
+            ("invocations", {"dataframe_records": [row]}),
+            ("invocations", {"instances": [row]}),
+            ("invocations", {"dataframe_split": {"columns": list(row), "data": [list(row.values())]}}),
+            ("invocations", {"inputs": row}),
+            ("invocations", {"inputs": {name: [value] for name, value in row.items()}}),
+        ):
+            assert told(nested, protocol, body) == "raw"
+            assert nested.says(protocol, json.dumps(body).encode()) == meant
+    with pytest.raises(Refused) as refused:
+        nested.rows("predict", json.dumps({"records": [others, {**others, "home.half": 0.125, "home": {"half": 0.25}}]}).encode())
+    assert refused.value.faults[0].detail == "row 1: column 'home.half' is given twice, once within a record"
 
 
 def test_finished_features_are_not_computed_again(model: Model, tmp_path: Path) -> None:

@@ -646,6 +646,24 @@ def test_columns_of_one_name_in_a_sheet_are_called_as_in_a_text(tmp_path: Path) 
     assert {name for name, (use, _) in uses.items() if use == "feature"} == {"size", "size_1", "column_6"}
 
 
+@pytest.mark.parametrize("names", [["size", "y", "y", "z"], ["size", "y", "x", "z"], None])
+def test_empty_rows_above_a_sheets_title_or_table_are_counted(names: list[str] | None, tmp_path: Path) -> None:
+    path = tmp_path / "table.xlsx"
+    rows: list[list[Any]] = [[n * 37 % 101 / 2, n % 7 / 4, n * 5 % 13 / 2, n * 3 % 7 / 4] for n in range(60)]
+    head: list[list[Any]] = [] if names is None else [["Report"], [], names]
+    with xlsxwriter.Workbook(path) as book:
+        sheet = book.add_worksheet("data")
+        for place, row in enumerate([*head, *rows], 2):
+            sheet.write_row(place, 0, row)
+    wanted = ["column_1", "column_2", "column_3", "column_4"] if names is None else ["size", "y", "y_2" if "x" not in names else "x", "z"]
+    start = 2 if names is None else 4
+    for known in ({}, {"skip_lines": start}):
+        seen = found(path, ["size", "y"], known)
+        table = read(path, {**known, **seen.settings})
+        assert seen.settings["skip_lines"] == start
+        assert (table.columns, table.height, table.row(1)) == (wanted, 60, tuple(rows[1]))
+
+
 def test_a_file_is_read_from_the_sheet_of_the_training_data(tmp_path: Path) -> None:
     for name, sheets in {"same": ("2022", "2023"), "another": ("2024", "2025"), "one": ("2024",)}.items():
         with xlsxwriter.Workbook(tmp_path / f"{name}.xlsx") as book:

@@ -255,6 +255,13 @@ def test_a_table_that_a_clone_has_not_got_yet_is_told_with_the_command_that_gets
     refuses(tmp_path, table_settings(COLUMNS, source=source), "is not here, and DVC keeps it", f"{kept}` gets it from DVC's remote")
 
 
+def test_a_lookup_that_a_clone_has_not_got_yet_is_told_by_its_own_key(tmp_path: Path) -> None:
+    (tmp_path / "table.csv").write_text(CSV)
+    (tmp_path / "lookup.csv.dvc").write_text("outs: []\n")
+    settings = table_settings(COLUMNS, lookups=[{"path": "lookup.csv", "keys": ["word"]}])
+    refuses(tmp_path, settings, "dataset.lookups: ", "lookup.csv.dvc` gets it from DVC's remote")
+
+
 def test_a_table_inside_an_installed_package_is_read(tmp_path: Path) -> None:
     columns = {"carrier": {"kind": "category", "nullable": False}, "name": "category"}
     settings = table_settings(columns, target="carrier", task="multiclass")

@@ -550,6 +550,12 @@ MEANT: dict[str, tuple[list[str], tuple[str, str | None], str, Any]] = {
         "values such as '+48 512 345 678' are dialed: read as text; to make 48512345678 of it write kind: number, format: '1 234,5'",
         "+48 601 234 567",
     ),
+    "dialed, or unknown": (
+        cycle(*(f"+48 512 {n + 100} {n * 37 % 1000:03}" for n in range(60)), "unbekannt"),
+        ("text", None),
+        "values such as '+48 512 100 000' are dialed: read as text",
+        "+48 512 101 037",
+    ),
     "gains and losses": (cycle("+1 250", "-1 500", "300"), ("number", "1 234,5"), "", -1500.0),
     "months alone in another language": (
         cycle("März 2024", "Mai 2024"),
@@ -875,3 +881,33 @@ def test_dollars_with_three_digits_behind_their_points_are_told_where_others_hav
     source.write_text("\n".join(["rent;size;y", *rows]) + "\n", encoding="utf-8")
     notes = {use.name: use.note for use in starter(source, "y", tmp_path / "new.yaml").columns}
     assert notes["rent"] == "'$1.100' is read as 1.1; if it means 1100, write format: '$1.234,5'"
+
+
+@pytest.mark.parametrize("unit", ["€/l", "Frauen"])
+def test_what_is_no_amount_of_money_alone_is_asked_for(unit: str, tmp_path: Path) -> None:
+    source = tmp_path / "prices.csv"
+    rows = [f"1,{n * 7 % 900 + 100} {unit};{n * 13 % 101};{n * 37 % 11}" for n in range(90)]
+    source.write_text("\n".join(["price;size;y", *rows]) + "\n", encoding="utf-8")
+    (use,) = (use for use in starter(source, "y", tmp_path / "new.yaml").columns if use.name == "price")
+    assert use.use == "left out"
+    assert use.why.startswith("nothing tells whether '1,234' is 1234 or 1.234")
+
+
+UNDER_A_TELEPHONES_NAME: dict[str, tuple[list[Any], bool]] = {
+    "phone": ([5_551_000_000 + n * 7919 for n in range(ROWS)], True),
+    "phone_number": ([f"{5_551_000_000 + n * 7919}" for n in range(ROWS)], True),
+    "telephone": ([f"+49 30 {1_000_000 + n * 7919}" for n in range(ROWS)], True),
+    "fax": ([f"512 {n + 100} {n * 37 % 1000:03}" for n in range(ROWS)], True),
+    "phone_calls": ([n * 37 % 241 for n in range(ROWS)], False),
+    "phone_bill": ([f"€{n * 37 % 241}.{n % 100:02}" for n in range(ROWS)], False),
+    "phone_minutes": ([f"{n * 37 % 241}:{n % 60:02}" for n in range(ROWS)], False),
+    "last_phone_call": ([f"2024-01-{n % 28 + 1:02} 10:{n // 28:02}" for n in range(ROWS)], False),
+    "phone_transcript": ([f"please call again about {n} and its delivery" for n in range(ROWS)], False),
+}
+
+
+@pytest.mark.parametrize("name", UNDER_A_TELEPHONES_NAME)
+def test_under_a_telephones_name_what_is_dialed_is_no_feature_and_what_is_measured_is_one(name: str) -> None:
+    values, is_dialed = UNDER_A_TELEPHONES_NAME[name]
+    table = pl.DataFrame({"size": [n * 53 % 97 for n in range(ROWS)], name: values})
+    assert kinds.described(profile_of(table), "y")[name].left_out == ("identifier: 240 different values in 240 rows" if is_dialed else "")

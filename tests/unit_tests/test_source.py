@@ -70,6 +70,12 @@ def test_a_file_of_another_program_is_called_by_its_name_with_what_to_do(content
         assert told(tmp_path / name) == f"cannot be read as a table: {said}"
 
 
+def test_a_text_may_have_the_word_by_which_an_archive_of_tar_is_known_where_that_has_it(tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("a,".ljust(256, "b") + ",ustar\n1,2,0.3\n")
+    assert [chunk.frame.row(0) for chunk in read_file(path, Source(path=str(path)), 1)] == [("1", "2", "0.3")]
+
+
 @pytest.mark.parametrize("name", ["rep[1].csv", "rep*.csv", "rep?.csv", "{rep,x}.csv"])
 def test_a_name_is_no_pattern(name: str, tmp_path: Path) -> None:
     for other in ("rep1.csv", "rep2.csv", "rep.csv", "x.csv"):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from mlops_pipeline.config.serving import Inputs
+    from mlops_pipeline.inference.signature import Signature
     from mlops_pipeline.layout import StatePlace
 
 CHUNK_MB = 8
@@ -85,8 +86,8 @@ def predict_file(
     # Words for null are the model's to read; an empty cell alone is nothing in any file.
     usual = Source(path=str(source), null_values=("",), **(scorer.contract.dialect.unusual | AS_THEY_COME))
     written, otherwise = as_written(source, usual, way.names)
-    otherwise += _thousands(source, usual, written, way.signature.columns)
-    chunks = one_ahead(read_file(source, written, CHUNK_MB, way.names, scorer.signature.every_word_for_null))
+    otherwise += _thousands(source, usual, written, way.columns)
+    chunks = one_ahead(read_file(source, written, CHUNK_MB, way.names, way.words_for_null))
     left_out: tuple[str, ...] | None = None
     reasons: list[str] = []
     with ExitStack() as stack:
@@ -120,11 +121,11 @@ def predict_file(
     return Predicted(rows, rejected, seconds, scorer.engine.name, rejects if rejected else None, told)
 
 
-def _thousands(path: Path, usual: Source, written: Source, columns: Mapping[str, Column]) -> tuple[str, ...]:
+def _thousands(path: Path, usual: Source, written: Source, columns: Sequence[Column]) -> tuple[str, ...]:
     """What to say of points in numbers of a file whose cells end otherwise than the training data's: nothing tells what they are there."""
     if written.delimiter == usual.delimiter or form_of(path) != "text":
         return ()
-    forms = [column.format for column in columns.values() if column.kind in ("number", "integer") and column.format is not None]
+    forms = [column.format for column in columns if column.kind in ("number", "integer") and column.format is not None]
     parted = next((form for form in forms if (signs := written_as(form)) is not None and signs[1:] == (r"\.", ",")), None)
     return () if parted is None else (f"'1.234' is read as 1234 where the training data has numbers such as '{parted}'",)
 
@@ -143,8 +144,22 @@ class _Way:
     @property
     def names(self) -> tuple[str, ...]:
         """Names by which a file's way of writing is known."""
-        raw = () if self._taken is None else self._taken.signature.names
-        return tuple(dict.fromkeys((*self._plain.signature.names, *raw)))
+        return tuple(dict.fromkeys(name for signature in self._signatures for name in signature.names))
+
+    @property
+    def columns(self) -> list[Column]:
+        """Columns that a file may have, as finished features and as raw rows."""
+        return [column for signature in self._signatures for column in signature.columns.values()]
+
+    @property
+    def words_for_null(self) -> frozenset[str]:
+        """The texts that stand for null in any of them."""
+        return frozenset[str]().union(*(signature.every_word_for_null for signature in self._signatures))
+
+    @property
+    def _signatures(self) -> list[Signature]:
+        """What a file's rows may be; which they are, :meth:`choose` tells by its columns."""
+        return [self._plain.signature, *([] if self._taken is None else [self._taken.signature])]
 
     @property
     def computed(self) -> tuple[str, ...]:

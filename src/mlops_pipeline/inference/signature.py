@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from heapq import nsmallest
 from itertools import islice
 from typing import Any, NamedTuple
@@ -226,6 +227,11 @@ class Signature:
         """The texts that stand for null in any column."""
         return self.null_words.union(*(column.null_values or () for column in self.columns.values()))
 
+    @cached_property
+    def within(self) -> frozenset[str]:
+        """The names of records that a row may hold, with columns in them."""
+        return names_within(self.columns)
+
     @property
     def nothing(self) -> tuple[None, ...] | None:
         """The values of a record without a single column, where every column may be left out; None elsewhere."""
@@ -301,8 +307,8 @@ class Signature:
         self._check_count(len(records))
         faults: list[Fault] = []
         extra: dict[str, int] = {}
-        if within := names_within(self.columns):
-            records = [flat(record, within, index) if isinstance(record, dict) else record for index, record in enumerate(records)]
+        if self.within:
+            records = [flat(record, self.within, index) if isinstance(record, dict) else record for index, record in enumerate(records)]
         for index, record in enumerate(records):
             if not isinstance(record, dict):
                 what = "this" if private_names(self.columns) else shown(record)

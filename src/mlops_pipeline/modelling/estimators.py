@@ -650,7 +650,10 @@ def _folds_of_things(y: Any, during: Fitting) -> list[tuple[Any, Any]]:
 
 
 def _folds_at_random(encoder: Any, y: Any, during: Fitting) -> Any:
-    """The folds of a ``TargetEncoder`` where chance would draw them; its own where somebody named an order, a seed or the folds."""
+    """What cuts a ``TargetEncoder``'s folds where chance would; its own where somebody named an order, a seed or the folds.
+
+    Not the folds themselves, which are five times as many places as there are rows, and more for each copy of the encoder.
+    """
     import numpy as np
 
     # Parameters that scikit-learn takes out in 1.11, and says so wherever they are named.
@@ -658,7 +661,7 @@ def _folds_at_random(encoder: Any, y: Any, during: Fitting) -> Any:
     if told != {"deprecated"} or not isinstance(encoder.cv, int):
         return encoder.cv
     classes = not np.issubdtype(y.dtype, np.floating)
-    return list(cutter(None, encoder.cv, during.seed, classes=classes).split(np.zeros(len(y)), y))
+    return cutter(None, encoder.cv, during.seed, classes=classes)
 
 
 def _own_folds(estimator: Any, rows: int, during: Fitting) -> list[tuple[Any, Any]]:

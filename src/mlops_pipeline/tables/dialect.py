@@ -28,7 +28,7 @@ from mlops_pipeline.contract.dialect import Dialect, numbered
 from mlops_pipeline.contract.values import BLANKS
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.layout import files_of
-from mlops_pipeline.tables.excel import excel_rows, sheet_names
+from mlops_pipeline.tables.excel import empty_rows, excel_rows, sheet_names
 from mlops_pipeline.tables.packing import form_of, opened
 
 SAMPLE = 1 << 18
@@ -336,10 +336,14 @@ def _found_in_excel(path: Path, names: Collection[str], known: dict[str, Any]) -
     rows = excel_rows(path, sheet, HEADER_WITHIN)
     width = max(map(len, rows), default=1)
     header, before = header_of(Candidate(Dialect(), rows, list(range(1, len(rows) + 1)), 0, width, 1.0, 1.0, 1.0), names)
-    header, before = known.get("header", header), known.get("skip_lines", before)
+    header = known.get("header", header)
+    # A place counts the empty rows above a table, which its first rows leave out.
+    above = empty_rows(path, sheet, HEADER_WITHIN) if before or "skip_lines" in known or not header else 0
+    start = known.get("skip_lines", before + above if before or not header else 0)
+    before = max(0, start - above)
     settings: dict[str, Any] = {} if header else {"header": False}
-    if before:
-        settings["skip_lines"] = before
+    if start:
+        settings["skip_lines"] = start
     if sheet is not None and len(sheets) > 1:
         settings["sheet"] = sheet
     notes = [f"of the sheets {', '.join(sheets)} the table is {sheet}"] if len(sheets) > 1 else []

@@ -55,7 +55,8 @@ def excel_table(path: Path, source: Source, n_rows: int | None = None) -> pl.Dat
 
 def names_as_written(path: Path, source: Source) -> list[str]:
     """The names in a sheet's header, of which some may be the same; a column without one is called by its place."""
-    header = excel_rows(path, source.sheet, source.skip_lines + 1)[source.skip_lines]
+    # A header without a place is the first row that holds anything; a place counts empty rows, too.
+    header = excel_rows(path, source.sheet, source.skip_lines + 1, with_empty=source.skip_lines > 0)[source.skip_lines]
     return [name or made for name, made in zip(header, column_names(len(header)), strict=True)]
 
 
@@ -113,11 +114,17 @@ def excel_header(path: Path, source: Source) -> list[str]:
     return excel_table(path, source, n_rows=1).columns
 
 
-def excel_rows(path: Path, sheet: str | None, count: int) -> list[list[str]]:
-    """The first rows of a sheet as text."""
+def excel_rows(path: Path, sheet: str | None, count: int, *, with_empty: bool = False) -> list[list[str]]:
+    """The first rows of a sheet as text; those that are empty at its start are among them only ``with_empty``."""
     book = _book(path)
-    table: pl.DataFrame = book.load_sheet(_sheet_of(book, sheet), header_row=None, n_rows=count, dtypes="string").to_polars()
+    options = {"header_row": None, "skip_rows": 0 if with_empty else None, "n_rows": count, "dtypes": "string"}
+    table: pl.DataFrame = book.load_sheet(_sheet_of(book, sheet), **options).to_polars()
     return [["" if cell is None else str(cell) for cell in row] for row in table.rows()]
+
+
+def empty_rows(path: Path, sheet: str | None, within: int) -> int:
+    """How many rows at a sheet's start are empty; 0 if more than so many are."""
+    return next((place for place, row in enumerate(excel_rows(path, sheet, within, with_empty=True)) if any(row)), 0)
 
 
 def sheet_names(path: Path) -> list[str]:

@@ -110,6 +110,9 @@ OPEN_ENDS = 0.95
 _DIALED = re.compile(rf"\+\d{{1,3}}(?:[{SPACES}]\d{{2,4}}){{2,5}}")
 """A number that is dialed, its country first."""
 
+_DIALED_SOMEHOW = re.compile(r"[+(\d][\d\s()/.+-]{5,24}(?:(?:x|ext\.?)\s?\d{1,6})?")
+"""The same however it is written, of which a telephone's name says what it is."""
+
 _FOR_NULL = re.compile(r"-(9+|8{2,}|7{2,})")
 """What many write where there is no number, and no number is below zero."""
 
@@ -146,6 +149,9 @@ _IDENTIFIER = set(
     re.findall(r"\w+", "id ids uuid guid key index rownames rowname rownum row nr no number nummer identifier recordid obs iban")
 )
 _DIALED_NAMES = set(re.findall(r"\w+", "phone telephone telefon telefono telefone tel fax"))
+LEAST_DIALED = 1_000_000
+"""From so many on, a whole number under a telephone's name is dialed; smaller ones count calls, minutes or amounts."""
+
 _KEYS = {"id", "ids", "uuid", "guid"}
 _THINGS = set(
     re.findall(
@@ -339,7 +345,7 @@ def decided(
             comma, why = plain >= THOUSAND, f"for {plain:g} stands there too"
         elif one.format.startswith(_WITH_POINTS):
             comma, why = False, "as such amounts are written"
-        elif _MONEY.search(one.format) is not None and len(held[name].bare) >= SEVERAL_PRICES:
+        elif _is_money(one.format) and len(held[name].bare) >= SEVERAL_PRICES:
             comma, why = False, f"as money has no three decimals; if it means 1.234, write format: '{one.or_else}'"
         elif delimiter == ",":
             comma, why = False, f"for cells end at commas; if it means 1.234, write format: '{one.or_else}'"
@@ -382,11 +388,22 @@ def parted_by_points(columns: Mapping[str, Described], held: Mapping[str, Column
 def _as_prices(one: Described, held: Mapping[str, ColumnProfile]) -> Described:
     """A column of several amounts of money, whose every point may part thousands, is written so: money has no three decimals."""
     text, form = _in_doubt(one, held)
-    if not text or one.format is None or _MONEY.search(one.format) is None or len(held[one.name].bare) < SEVERAL_PRICES:
+    if not text or one.format is None or not _is_money(one.format, per=True) or len(held[one.name].bare) < SEVERAL_PRICES:
         return one
     other = f"if it means {number_of(text, one.format):g}, write format: '{one.format}'"
     note = f"'{text}' is read as {number_of(text, form):g}, as money has no three decimals; {other}"
     return _with(one, format=form, note="; ".join(filter(None, (one.note, note))))
+
+
+def _is_money(form: str, *, per: bool = False) -> bool:
+    """Whether a way of writing numbers has a currency beside them, and nothing else; ``per`` lets it say of how much, too.
+
+    Of a litre or of a kilowatt-hour a price has three decimals: ``1,679 €/l``.
+    """
+    found = re.fullmatch(r"(.*?)1.?234[.,]5(.*)", form)
+    sides = [side.strip(BLANKS) for side in found.groups()] if found is not None else []
+    units = [side.partition("/")[0].strip(BLANKS) if per else side for side in sides if side]
+    return bool(units) and all(_MONEY.fullmatch(unit) is not None for unit in units)
 
 
 def _is_parted(one: Described, held: Mapping[str, ColumnProfile]) -> bool:
@@ -718,11 +735,14 @@ def _open_ends(column: ColumnProfile, written: Described) -> str:
 
 
 def _dialed(column: ColumnProfile, written: Described) -> str:
-    """What to say of numbers that are dialed, ``+48 512 345 678``, of which blanks between thousands would make amounts; else empty."""
-    held = [text for text in column.bare if text not in MARKERS]
+    """What to say of numbers that are dialed, ``+48 512 345 678``, of which blanks between thousands would make amounts; else empty.
+
+    A word beside them, for one that nobody knows, makes no amounts of them.
+    """
+    held = [text for text in column.bare if number_of(text, written.format) is not None]
     if column.numbers or len(held) < 2 or not all(map(_DIALED.fullmatch, held)):
         return ""
-    example = _shortest(text for text in held if number_of(text, written.format) is not None)
+    example = _shortest(held)
     remedy = f"to make {number_of(example, written.format):.0f} of it write kind: number, format: '{written.format}'"
     return f"values such as '{example}' are dialed: read as text; {remedy}"
 
@@ -939,9 +959,21 @@ def _no_feature(column: ColumnProfile, one: Described, place: int) -> str:
         return f"{RUNNING}, the table's index" if is_index else RUNNING
     if is_index and all_differ:
         return "the table's index"
-    named = all_differ and bool((words & _DIALED_NAMES and column.whole) or (words & _IDENTIFIER and one.kind != "number"))
+    is_dialed = bool(words & _DIALED_NAMES) and _may_be_dialed(column, one)
+    named = all_differ and (is_dialed or (bool(words & _IDENTIFIER) and one.kind != "number"))
     coded = one.kind == "text" and (column.words < WORDS) and distinct >= UNIQUE * there
     return f"{IDENTIFIER}: {distinct:,} different values in {there:,} rows" if named or coded else ""
+
+
+def _may_be_dialed(column: ColumnProfile, one: Described) -> bool:
+    """Whether a column under a telephone's name holds what is dialed; not how long a call took, what it cost or what was said."""
+    if one.kind not in _NUMBERS:
+        texts = [text for text in column.bare if text not in MARKERS] if one.kind in ("category", "text") else []
+        return bool(texts) and sum(_DIALED_SOMEHOW.fullmatch(text) is not None for text in texts) >= 0.9 * len(texts)
+    if one.format is None:
+        return bool(column.numbers) and column.whole and column.low >= LEAST_DIALED
+    read = [number for text in column.bare if (number := number_of(text, one.format)) is not None]
+    return one.format in _BARE and bool(read) and all(number >= LEAST_DIALED and number == round(number) for number in read)
 
 
 def _is_constant(column: ColumnProfile, one: Described) -> bool:

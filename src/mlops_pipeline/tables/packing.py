@@ -73,7 +73,8 @@ def form_of(path: Path) -> Form:
         for mark, what in _NO_TABLE.items():
             if head.lstrip().lower().startswith(mark.lower()):
                 raise ValueError(what)
-        if head[257:262] == b"ustar":
+        # A text may have the word there, too, but no zeros before it, which fill up a name in an archive.
+        if head[257:262] == b"ustar" and b"\0" in head[:257]:
             raise ValueError("is an archive of tar: unpack it, and name one of its files")
         if len(_CONTROLS.findall(head)) > 0.01 * len(head) and not _is_wide(head):
             raise ValueError("is no text: it holds bytes that are no signs: export it as CSV or Parquet")

@@ -108,14 +108,15 @@ def ingest(settings: Settings, layout: Layout, console: Console) -> None:
 
 def _refuse_absent(settings: Settings, layout: Layout) -> None:
     """Raise :class:`PipelineError` for a table that is not here since it lies where DVC keeps it, as in a fresh clone."""
-    for source in (settings.dataset.source, *settings.dataset.lookups):
+    lookups = [("dataset.lookups", lookup) for lookup in settings.dataset.lookups]
+    for key, source in (("dataset.source", settings.dataset.source), *lookups):
         if source.path is None or layout.source_files(source.path):
             continue
         place = layout.project / source.path
         beside = (path.with_name(f"{path.name}.dvc") for path in (place, *place.parents) if layout.project in path.parents)
         if (kept := next((file for file in beside if file.is_file()), None)) is not None:
             get = f"`dvc pull {shlex.quote(os.path.relpath(kept))}` gets it from DVC's remote"
-            raise PipelineError(f"{layout.config}: dataset.source: '{place}' is not here, and DVC keeps it: {get}, or put it there")
+            raise PipelineError(f"{layout.config}: {key}: '{place}' is not here, and DVC keeps it: {get}, or put it there")
 
 
 def _kinds(data: Dataset) -> dict[str, str]:

@@ -121,7 +121,7 @@ class Either:
         if request.content_type[: len(CSV)].lower() == CSV:
             return self._names_in_csv(body)
         try:
-            found = [_as_names(row, self._within) for row in self._names(_decoded(_json_of(request, body)))]
+            found = [_as_names(row, self._within, place) for place, row in enumerate(self._names(_decoded(_json_of(request, body))))]
             gathers = request.protocol == "v2" and any(name in self._gathers for names in found for name in names)
         except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
             return []
@@ -160,9 +160,19 @@ def names_of_records(body: Any) -> Iterator[Any]:
 def names_of_invocations(body: Any) -> Iterator[Any]:
     """Of MLflow's forms; rows without names are of finished features."""
     if "dataframe_split" in body:
-        return iter([body["dataframe_split"]["columns"]])
+        names, data = body["dataframe_split"]["columns"], body["dataframe_split"].get("data", ())
+        # Where cells hold records, what is in these tells what the rows are.
+        holds_records = any(isinstance(cell, dict) for row in data if isinstance(row, list) for cell in row)
+        return (dict(zip(names, row, strict=True)) for row in data) if holds_records else iter([names])
     rows: Any = next((body[form] for form in ("dataframe_records", "instances", "inputs") if form in body), [])
-    return map(_record, [rows] if isinstance(rows, dict) else rows)
+    if isinstance(rows, dict):
+        return iter([{name: _record_among(cells) for name, cells in rows.items()}])
+    return map(_record, rows)
+
+
+def _record_among(cells: Any) -> Any:
+    """The first record that a column holds, or else what it holds."""
+    return next((cell for cell in cells if isinstance(cell, dict)), cells) if isinstance(cells, list) else cells
 
 
 def names_of_tensors(body: Any) -> Iterator[Collection[str]]:
@@ -195,10 +205,10 @@ def _record(row: Any) -> dict[str, Any]:
     raise TypeError("no names")
 
 
-def _as_names(row: Any, within: frozenset[str]) -> Collection[str]:
+def _as_names(row: Any, within: frozenset[str], place: int) -> Collection[str]:
     """The names that a client gives a row, those of records ``within`` it too; raises ``TypeError`` where what stands there is none."""
     if isinstance(row, dict):
-        return flat(row, within, 0).keys()
+        return flat(row, within, place).keys()
     if isinstance(row, list) and all(isinstance(name, str) for name in row):
         return row
     raise TypeError("no names")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import islice
 from typing import Any
 
@@ -19,7 +19,7 @@ from msgspec import UNSET
 
 from mlops_pipeline.contract.dialect import PLAIN, Dialect, bare_names, numbered
 from mlops_pipeline.inference.faults import Fault, Refused
-from mlops_pipeline.inference.signature import Rows, Signature
+from mlops_pipeline.inference.signature import Rows, Signature, flat
 from mlops_pipeline.serving.protocol import Headers
 from mlops_pipeline.serving.protocol.decoders import (
     are_whole,
@@ -171,6 +171,9 @@ class Invocations:
         if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns) or not isinstance(data, list):
             raise Refused(422, [Fault("malformed", "'dataframe_split.columns' must be a list of names and 'data' a list of rows")])
         _check_names(columns)
+        if not self._signature.within.isdisjoint(columns):
+            _check_widths(columns, data)
+            return self._signature.from_records([dict(zip(columns, row, strict=True)) for row in data])
         self._signature.check_names(columns)
         return self._table(columns, data)
 
@@ -188,19 +191,34 @@ class Invocations:
 
     def _inputs(self, value: Any) -> Rows:
         if isinstance(value, dict):
-            columns = {name: values if isinstance(values, list) else [values] for name, values in value.items()}
-            return self._signature.from_columns({name: _flat(values) for name, values in columns.items()})
+            within = self._signature.within
+            given = flat(value, within, 0) if within else value
+            columns: dict[str, Sequence[Any]] = {
+                name: _flat(values if isinstance(values, list) else [values]) for name, values in given.items()
+            }
+            if not within.isdisjoint(columns):
+                lengths = set(map(len, columns.values()))
+                if len(lengths) > 1:
+                    what = f"the columns have {min(lengths)} to {max(lengths)} values: give each the same number"
+                    raise Refused(422, [Fault("malformed", what)])
+                return self._signature.from_records([dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)])
+            return self._signature.from_columns(columns)
         if isinstance(value, list):
             return self._instances(value)
         raise Refused(422, [Fault("malformed", "'inputs' must map columns to lists of values, or be a list of rows")])
 
     def _table(self, columns: list[str], data: list[Any]) -> Rows:
-        for index, row in enumerate(data):
-            if not isinstance(row, list) or len(row) != len(columns):
-                what = f"has {len(row)} values" if isinstance(row, list) else "is no list"
-                raise Refused(422, [Fault("malformed", f"row {index} {what}: give a list of {len(columns)} values", index)])
+        _check_widths(columns, data)
         known = self._signature.columns
         return self._signature.from_columns({name: [row[k] for row in data] if name in known else () for k, name in enumerate(columns)})
+
+
+def _check_widths(columns: list[str], data: list[Any]) -> None:
+    """Raises :class:`Refused` for a row that has not a value for each column."""
+    for index, row in enumerate(data):
+        if not isinstance(row, list) or len(row) != len(columns):
+            what = f"has {len(row)} values" if isinstance(row, list) else "is no list"
+            raise Refused(422, [Fault("malformed", f"row {index} {what}: give a list of {len(columns)} values", index)])
 
 
 def csv_header(text: str, dialect: Dialect, known: Collection[str]) -> tuple[list[str], Dialect]:
