@@ -512,6 +512,10 @@ def test_a_raw_row_may_hold_records(model: Model, tmp_path: Path) -> None:
         for protocol, form in (("predict", "records"), ("invocations", "dataframe_records"), ("invocations", "instances")):
             assert told(nested, protocol, {form: [row]}) == "raw"
             assert nested.says(protocol, json.dumps({form: [row]}).encode()) == meant
+    twice = [{**others, "home.half": 0.125}, {**others, "home.half": 0.125, "home": {"half": 0.1}}]
+    with pytest.raises(Refused) as refused:
+        nested.says("predict", json.dumps({"records": twice}).encode())
+    assert refused.value.faults[0].detail == "row 1: column 'home.half' is given twice, once within a record"
 
 
 def test_finished_features_are_not_computed_again(model: Model, tmp_path: Path) -> None:

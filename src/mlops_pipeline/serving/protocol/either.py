@@ -121,7 +121,7 @@ class Either:
         if request.content_type[: len(CSV)].lower() == CSV:
             return self._names_in_csv(body)
         try:
-            found = [_as_names(row, self._within) for row in self._names(_decoded(_json_of(request, body)))]
+            found = [_as_names(row, self._within, index) for index, row in enumerate(self._names(_decoded(_json_of(request, body))))]
             gathers = request.protocol == "v2" and any(name in self._gathers for names in found for name in names)
         except (ValueError, RecursionError, LookupError, TypeError, AttributeError):
             return []
@@ -195,10 +195,10 @@ def _record(row: Any) -> dict[str, Any]:
     raise TypeError("no names")
 
 
-def _as_names(row: Any, within: frozenset[str]) -> Collection[str]:
+def _as_names(row: Any, within: frozenset[str], index: int) -> Collection[str]:
     """The names that a client gives a row, those of records ``within`` it too; raises ``TypeError`` where what stands there is none."""
     if isinstance(row, dict):
-        return flat(row, within, 0).keys()
+        return flat(row, within, index).keys()
     if isinstance(row, list) and all(isinstance(name, str) for name in row):
         return row
     raise TypeError("no names")
