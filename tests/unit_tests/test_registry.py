@@ -613,6 +613,8 @@ def test_an_alias_that_was_moved_in_mlflow_itself_is_told_once_by_the_next_who_d
 
     client.set_registered_model_alias("small", CHAMPION, "1")
     assert told_of() == [], "nothing is noted of what was before"
+    client.set_registered_model_alias("small", CHAMPION, "2")
+    assert told_of() == [(2, 1, "moved outside", "")]
     registry.make_champion(2, "promoted by hand", ignored)
     assert told_of() == []
     client.set_registered_model_alias("small", CHAMPION, "3")

@@ -129,13 +129,16 @@ class RegistryWriter(RegisteredModel):
     def _tell_of_another(self, champion: Version, tell: Listener) -> None:
         """Tell of an alias that was moved by MLflow's own page or client, which tell nobody here, nor note whom to go back to."""
         told = [version.number for version in self.versions() if version.tags.get(TOLD_TAG)]
-        if not told or champion.number in told:  # what was champion before this was noted was told of
+        if champion.number in told:
             return
         from mlflow.exceptions import MlflowException
 
         former = told[0] if len(told) == 1 else None
         event = self._changed(champion, former, "moved outside", user="")
         try:
+            if not told:  # what was champion before this was noted was told of, and the next is held against it
+                self.retag(champion.number, {TOLD_TAG: "true"})
+                return
             if former is not None:
                 self._note_former(former)
             self._note(champion.number, event)
