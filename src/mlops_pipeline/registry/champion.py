@@ -113,7 +113,7 @@ class RegistryWriter(RegisteredModel):
                 if version.tags.get(UNTOLD_TAG):
                     self._tell_late(version, tell)
             champion = next((version for version in versions if version.is_champion), None)
-            if champion is not None and not champion.refused:
+            if champion is not None:
                 self._tell_of_another(champion, tell)
             yield
 
@@ -127,9 +127,12 @@ class RegistryWriter(RegisteredModel):
         self._tell(version.number, event, tell)
 
     def _tell_of_another(self, champion: Version, tell: Listener) -> None:
-        """Tell of an alias that was moved by MLflow's own page or client, which tell nobody here, nor note whom to go back to."""
+        """Tell of an alias that was moved by MLflow's own page or client, which tell nobody here, nor note whom to go back to.
+
+        Nobody is told of one that may not be taken, and is not: servers keep the one before.
+        """
         told = [version.number for version in self.versions() if version.tags.get(TOLD_TAG)]
-        if champion.number in told:
+        if champion.number in told or champion.refused:
             return
         from mlflow.exceptions import MlflowException
 
