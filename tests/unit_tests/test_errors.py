@@ -88,7 +88,9 @@ def test_a_file_that_ends_too_early_is_not_taken_for_a_person_who_ends_a_questio
 def test_who_reads_no_more_ends_a_command_without_a_word_and_a_disk_that_is_full_is_told(words: list[str]) -> None:
     def ended(output: int) -> tuple[int, str]:
         typed = [sys.executable, "-m", "mlops_pipeline", *words]
-        done = subprocess.run(typed, env=process_environment(PYTHONUNBUFFERED=""), stdout=output, stderr=subprocess.PIPE, text=True, check=False)
+        done = subprocess.run(
+            typed, env=process_environment(PYTHONUNBUFFERED=""), stdout=output, stderr=subprocess.PIPE, text=True, check=False
+        )
         return done.returncode, done.stderr
 
     reader, writer = os.pipe()
