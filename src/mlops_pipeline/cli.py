@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import shlex
 import sys
 import textwrap
@@ -118,16 +119,14 @@ def main(arguments: list[str] | None = None) -> None:
     # Importing and parsing make millions of objects that stay; looking for garbage among them takes a tenth of a run.
     gc.set_threshold(100_000, 50, 50)
     try:
-        # Typer gives the code that a command ended with, and takes Ctrl+C for one.
-        ended = app(arguments, prog_name="mlops", standalone_mode=False)
-        if ended == INTERRUPTED:
-            print("stopped; what is finished stays, and the same command goes on from there", file=sys.stderr)
-        sys.exit(ended or 0)
+        sys.exit(_ended(arguments))
     except PipelineError as error:
         _end_with(str(error))
     except TyperException as error:
         _end_with(_of_usage(error))
-    except typer.Abort:
+    except typer.Abort as stopped:
+        if isinstance(stopped.__cause__, EOFError):  # which Typer takes for a person's, wherever it comes from
+            raise stopped.__cause__ from None
         print("nothing is done", file=sys.stderr)
         sys.exit(1)
     except Exception as error:
@@ -146,6 +145,33 @@ def main(arguments: list[str] | None = None) -> None:
         gc.freeze()
 
 
+def _ended(arguments: list[str] | None) -> int | str:
+    """Run a command, and see what it has printed written out; the code that it ended with."""
+    try:
+        # Typer gives the code that a command ended with, and takes Ctrl+C for one.
+        code: int | str | None = app(arguments, prog_name="mlops", standalone_mode=False)
+        if code == INTERRUPTED:
+            print("stopped; what is finished stays, and the same command goes on from there", file=sys.stderr)
+    except SystemExit as end:
+        code = end.code
+    problem = _flushed()
+    if isinstance(problem, BrokenPipeError):
+        return 1  # nobody reads on
+    if problem is not None:
+        raise PipelineError(f"standard output: {problem.strerror}: what this command said is not all there")
+    return code or 0
+
+
+def _flushed() -> OSError | None:
+    """Write out what was printed; why it cannot be, after which Python does not try again, and say so, when it ends."""
+    try:
+        print(end="", flush=True)
+    except OSError as error:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return error
+    return None
+
+
 def _not_in_utf_8(words: list[str]) -> str | None:
     """What is told of the first word typed in another encoding, which may be a file's name and nothing else; None without one."""
     word = next((word for word in words if word.encode("utf-8", "replace").decode() != word), None)
@@ -162,6 +188,7 @@ def _of_usage(error: TyperException) -> str:
 def _end_with(error: str) -> NoReturn:
     from mlops_pipeline.errors import without_secrets
 
+    _flushed()
     print(f"error: {terminal.steady(without_secrets(error))}", file=sys.stderr)
     sys.exit(2)
 
@@ -383,6 +410,9 @@ def deploy(
     from mlops_pipeline.rollout.cluster import connect
     from mlops_pipeline.rollout.deploy import Order, manifests_here, read_order
     from mlops_pipeline.rollout.deploy import deploy as roll_out
+
+    if manifests is not None and config is not None:
+        raise PipelineError(f"--config {config}: says for which pipeline manifests are rendered: leave it or --manifests out")
 
     def say(text: str) -> None:
         print(visible(text), flush=True)

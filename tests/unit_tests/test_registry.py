@@ -613,6 +613,8 @@ def test_an_alias_that_was_moved_in_mlflow_itself_is_told_once_by_the_next_who_d
 
     client.set_registered_model_alias("small", CHAMPION, "1")
     assert told_of() == [], "nothing is noted of what was before"
+    client.set_registered_model_alias("small", CHAMPION, "2")
+    assert told_of() == [(2, 1, "moved outside", "")]
     registry.make_champion(2, "promoted by hand", ignored)
     assert told_of() == []
     client.set_registered_model_alias("small", CHAMPION, "3")
@@ -626,6 +628,34 @@ def test_an_alias_that_was_moved_in_mlflow_itself_is_told_once_by_the_next_who_d
     assert told_of() == [], "which may not be taken, and is not"
     registry.make_champion(1, "promoted by hand", ignored)
     assert told_of() == []
+
+
+def test_one_goes_back_to_who_was_champion_before_the_alias_was_moved_in_mlflow_which_who_lets_that_be_taken_tells(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from mlflow import MlflowClient
+
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    monkeypatch.setattr(RegistryWriter, "fetch", lambda *_: tmp_path)
+    uri = (tmp_path / "mlruns").as_uri()
+    registry, client = RegistryWriter(Tracking(*pipeline(tmp_path / "project", tracking={"uri": uri}))), MlflowClient(uri, registry_uri=uri)
+    client.create_registered_model("small")
+    for number, passed in enumerate(("true", "true", "true", "false"), 1):
+        tags = {CONTENT_TAG: f"{number:064x}", PASSED_TAG: passed, EVALUATED_TAG: "b" * 64}
+        client.create_model_version("small", source=f"/m/{number}", tags=tags)
+    for number in (1, 2):
+        registry.make_champion(number, "promoted by hand", ignored)
+    client.set_registered_model_alias("small", CHAMPION, "4")
+    heard: list[Event] = []
+    with registry.deciding(heard.append):
+        assert [version.number for version in registry.former_champion()] == [4, 2]
+        assert heard == []
+        registry.promote(4, "seen by eye", heard.append)
+    assert [(type(event).__name__, getattr(event, "former", None)) for event in heard] == [("VersionDecided", None), ("ChampionChanged", 2)]
+    client.set_registered_model_alias("small", CHAMPION, "3")
+    for expected in ((3, 4), (4, 2), (2, 1)):
+        with registry.deciding(ignored):
+            assert tuple(version.number for version in registry.rollback(ignored)) == expected
 
 
 def test_others_may_decide_while_what_is_slow_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

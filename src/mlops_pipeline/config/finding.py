@@ -110,7 +110,7 @@ def option_for_server(config: Path) -> str:
 def _option(config: Path, find: Callable[[], Path | None], project: Path | None = None) -> str:
     try:
         here = find()
-    except PipelineError:
+    except (PipelineError, OSError):  # what is said to be typed keeps nothing from its work
         here = None
     is_found = here is not None and here.resolve() == config.resolve()
     return "" if is_found else f" --config {shlex.quote(os.path.relpath(config, project))}"

@@ -113,7 +113,7 @@ class RegistryWriter(RegisteredModel):
                 if version.tags.get(UNTOLD_TAG):
                     self._tell_late(version, tell)
             champion = next((version for version in versions if version.is_champion), None)
-            if champion is not None and not champion.refused:
+            if champion is not None:
                 self._tell_of_another(champion, tell)
             yield
 
@@ -127,14 +127,23 @@ class RegistryWriter(RegisteredModel):
         self._tell(version.number, event, tell)
 
     def _tell_of_another(self, champion: Version, tell: Listener) -> None:
-        """Tell of an alias that was moved by MLflow's own page or client, which tell nobody here."""
+        """Tell of an alias that was moved by MLflow's own page or client, which tell nobody here, nor note whom to go back to.
+
+        Nobody is told of one that may not be taken, and is not: servers keep the one before.
+        """
         told = [version.number for version in self.versions() if version.tags.get(TOLD_TAG)]
-        if not told or champion.number in told:  # what was champion before this was noted was told of
+        if champion.number in told or champion.refused:
             return
         from mlflow.exceptions import MlflowException
 
-        event = self._changed(champion, told[0] if len(told) == 1 else None, "moved outside", user="")
+        former = told[0] if len(told) == 1 else None
+        event = self._changed(champion, former, "moved outside", user="")
         try:
+            if not told:  # what was champion before this was noted was told of, and the next is held against it
+                self.retag(champion.number, {TOLD_TAG: "true"})
+                return
+            if former is not None:
+                self._note_former(former)
             self._note(champion.number, event)
         except MlflowException:  # who may only read leaves it to those who may write
             return
@@ -235,10 +244,10 @@ class RegistryWriter(RegisteredModel):
         champion, version = self.champion(), self.get(number)
         if champion is not None and champion.number == number:
             self._tidy(version)
+            self._tell_of_another(version, tell)  # the alias may have been moved in MLflow before it might be taken
             return
-        history = self._history()
-        if champion is not None and history[-1:] != [champion.number]:
-            self._write_history([*history, champion.number])
+        if champion is not None:
+            self._note_former(champion.number)
         self._move(version, champion, how, reason, tell)
 
     def _move(self, version: Version, former: Version | None, how: How, reason: str, tell: Listener) -> None:
@@ -373,8 +382,11 @@ class RegistryWriter(RegisteredModel):
         current = self.champion()
         if current is None:
             raise PipelineError(f"{self.name}: has no champion to roll back from")
-        there = {version.number for version in self.versions() if not version.refused}
-        history = self._history()
+        versions = self.versions()
+        there = {version.number for version in versions if not version.refused}
+        # One that had the alias until it was moved in MLflow is noted by who tells of that, and nobody tells of one that may not be taken.
+        told = [version.number for version in versions if version.tags.get(TOLD_TAG)]
+        history = [*self._history(), *(told if len(told) == 1 else ())]
         while history and (history[-1] == current.number or history[-1] not in there):
             history.pop()
         if not history:
@@ -425,6 +437,12 @@ class RegistryWriter(RegisteredModel):
         except msgspec.DecodeError as error:
             what = f"{self.name}: the registered model's tag {HISTORY_TAG} = {text[:40]!r}"
             raise PipelineError(f"{what}: is no list of versions: mend it in MLflow, or delete it") from error
+
+    def _note_former(self, number: int) -> None:
+        """Note who was champion, to be gone back to."""
+        history = self._history()
+        if history[-1:] != [number]:
+            self._write_history([*history, number])
 
     def _write_history(self, history: list[int]) -> None:
         self._client.set_registered_model_tag(self.name, HISTORY_TAG, json.dumps(history[-REMEMBERED:]))

@@ -48,7 +48,7 @@ ALIKE = 5e-5
 """Ends of an estimate that are the same as far as it is written."""
 SHARE = 4.0
 """Between two looks so much longer than a look took, at least."""
-_UNTOLD = "what was decided is done; it cannot be told now, and is at the next look of `mlops release watch`: {}"
+_UNTOLD = "what was decided is done; it cannot be told now, and is at the next look of `mlops release watch{}`: {}"
 
 
 @contextmanager
@@ -75,7 +75,7 @@ def _under_way(config: Path | None) -> Iterator[tuple[Opened, Table, Release]]:
     with _there(config) as (of, table):
         release = None if table is None else table.current().get(of.model)
         if table is None or release is None:
-            raise PipelineError(f"{of.model}: no release is under way: `mlops release start VERSION` begins one")
+            raise PipelineError(f"{of.model}: no release is under way: `mlops release start VERSION{of.option}` begins one")
         yield of, table, release
 
 
@@ -97,7 +97,7 @@ def start(console: Console, config: Path | None, version: int, reason: str, *, w
         if why := of_fixed(of):
             raise PipelineError(why)
         if challenger.refused:
-            raise PipelineError(f"{registry.name} version {version}: {challenger.refused}")
+            raise PipelineError(f"{registry.name} version {version}: {challenger.why_refused(of.option_of_pipeline)}")
         table.refuse_beside_another(of.model)
         of.check(str(champion.number))
         registry.fetch(challenger)
@@ -288,7 +288,7 @@ def _tell(of: Opened, table: Table, console: Console, tell: Listener) -> None:
         tell_of(of, table, tell)
         put_there(of, table, {})
     except PipelineError as error:
-        console.print(_UNTOLD.format(error))
+        console.print(_UNTOLD.format(of.option, error))
 
 
 def _abort(of: Opened, table: Table, started: Started, reason: str, console: Console, tell: Listener) -> None:
@@ -453,7 +453,7 @@ def report_test(console: Console, config: Path | None, number: int, output: Path
 
     with _there(config) as (of, table):
         if table is None:
-            raise PipelineError(f"release {number}: there is none: `mlops release start VERSION` begins the first")
+            raise PipelineError(f"release {number}: there is none: `mlops release start VERSION{of.option}` begins the first")
         started = table.started(number)
         experiment, units = units_of(of, started, table.transitions(number))
     return tell(console, experiment, units, output, as_json=as_json)
@@ -524,7 +524,7 @@ def _tell_ended(of: Opened, console: Console) -> None:
         with closing(of.table()) as table:
             _tell(of, table, console, _listener(of, console))
     except PipelineError as error:
-        console.print(_UNTOLD.format(error))
+        console.print(_UNTOLD.format(of.option, error))
 
 
 def _shown(of: Opened, table: Table, looked: Looked) -> list[Text]:
