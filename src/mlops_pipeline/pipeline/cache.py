@@ -1,5 +1,6 @@
 """DVC as the one cache: what is stale and why, recording what ran, restoring what is stored."""
 
+import hashlib
 import json
 import logging
 import os
@@ -8,7 +9,9 @@ from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from dataclasses import dataclass
 from datetime import datetime
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.events import Cause
 from mlops_pipeline.files import FOR_ITS_OWNER, replacing, time_and_size
 from mlops_pipeline.layout import Layout, fixed_part
+from mlops_pipeline.pipeline.current import State, keep, kept, states
 from mlops_pipeline.pipeline.definition import STAGES, Stage
 from mlops_pipeline.pipeline.render import CHECK, DEFAULTS, LOCK, as_of_in, code_of
 
@@ -42,72 +46,122 @@ _Draft.add_representer(str, _text)
 _Draft.add_representer(OrderedDict, yaml.CSafeDumper.represent_dict)
 
 
+@dataclass(frozen=True)
+class _Read:
+    """A DVC repository, the stages that are the pipeline's, what ``dvc add`` keeps, and how files were before anything ran."""
+
+    repo: Any
+    stages: dict[str, Any]
+    added: list[Any]
+    begun: dict[str, tuple[int, int] | None]
+
+
 class Cache:
-    """The DVC repository of one project, seen through one pipeline's stages, read once."""
+    """The DVC repository of one project, seen through one pipeline's stages, read once, and not at all where all is known to be current."""
 
     def __init__(self, settings: Settings, layout: Layout) -> None:
+        self._settings, self._layout = settings, layout
+        self._unwritten: list[Any] = []
+        self._moved: set[str] = set()
+        self._content: dict[str, Any] | None = None
+        self._drafted: tuple[int, int] | None = None
+        self._current = kept(self._kept)
+        if self._current is None:
+            self._dvc  # noqa: B018 - what cannot be read is told before anything is done
+
+    @property
+    def _kept(self) -> Path:
+        """Where it is kept that all stages are up to date: beside DVC's own notes, which no commit holds."""
+        name = hashlib.sha256(self._layout.relative(self._layout.dvc_file).encode()).hexdigest()[:12]
+        return self._layout.project / f".dvc/tmp/mlops-current-{name}.json"
+
+    @property
+    def _is_read(self) -> bool:
+        return "_dvc" in self.__dict__
+
+    @cached_property
+    def _dvc(self) -> _Read:
         from dvc.exceptions import DvcException, NotDvcRepoError
         from dvc.repo import Repo
 
         logging.getLogger("dvc").setLevel(logging.ERROR)
         logging.getLogger("dvc_objects").setLevel(logging.CRITICAL)
-        self._settings, self._layout, self._error = settings, layout, DvcException
-        self._unwritten: list[Any] = []
-        self._moved: set[str] = set()
-        self._content: dict[str, Any] | None = None
-        self._drafted: tuple[int, int] | None = None
+        layout = self._layout
         try:
-            self._repo = Repo(str(layout.project))
-            self._mend_locks()
-            path = str(layout.dvc_file)
-            there = self._repo.index.stages
-            self._stages = {stage.name: stage for stage in there if stage.path == path}
-            self._added = [stage for stage in there if stage.is_data_source and not stage.deps and not stage.frozen]
+            repo = Repo(str(layout.project))
+            _mend_locks(repo)
+            there = repo.index.stages
         except NotDvcRepoError as error:
             raise PipelineError(f"{layout.project}: is no project of DVC's: run `dvc init`") from error
         except DvcException as error:
             raise PipelineError(f"{layout.project}: DVC cannot read this project ({one_line(error)}): {_remedy(error)}") from error
-        self._begun = self._as_begun()
+        stages = {stage.name: stage for stage in there if stage.path == str(layout.dvc_file)}
+        added = [stage for stage in there if stage.is_data_source and not stage.deps and not stage.frozen]
+        return _Read(repo, stages, added, self._as_begun(stages))
 
-    def _as_begun(self) -> dict[str, tuple[int, int] | None]:
+    def _as_begun(self, stages: Mapping[str, Any]) -> dict[str, tuple[int, int] | None]:
         """What no stage makes, as it is at the run's beginning, and the settings as they were when they were read."""
-        made = {self._layout.relative(Path(out.fs_path)) for stage in self._stages.values() for out in stage.outs}
-        read = {path: state for stage in STAGES for path, state in self._now(stage).items() if path not in made}
+        made = {self._layout.relative(Path(out.fs_path)) for stage in stages.values() for out in stage.outs}
+        read = {path: state for stage in STAGES for path, state in self._now(stages[stage.name]).items() if path not in made}
+        if self._current is not None:  # how it was before DVC was asked
+            known = {self._layout.relative(Path(path)): state and state[:2] for path, state in self._current.items()}
+            read = {path: known.get(path, state) for path, state in read.items()}
         config = self._layout.relative(self._layout.config)
         return {**read, config: self._settings.read_as} if self._settings.read_as is not None else read
 
-    def _now(self, stage: Stage) -> dict[str, tuple[int, int] | None]:
-        paths = sorted({Path(dep.fs_path) for dep in self._stages[stage.name].deps})
+    def _now(self, stage: Any) -> dict[str, tuple[int, int] | None]:
+        paths = sorted({Path(dep.fs_path) for dep in stage.deps})
         return {self._layout.relative(path): time_and_size(path) for path in paths}
+
+    def _looked_at(self) -> dict[str, State]:
+        """The state of all by which DVC tells whether a stage is up to date; empty where some of it is not on this machine's disk."""
+        repo, root = self._dvc.repo, self._layout.project
+        of_stages = [each for stage in self._dvc.stages.values() for each in (*stage.deps, *stage.outs)]
+        if any(each.fs.protocol != "local" for each in of_stages) or repo.cache.local is None:
+            return {}
+        own = [
+            root / ".dvc/config",
+            root / ".dvc/config.local",
+            root / ".dvcignore",
+            self._layout.config,
+            self._layout.dvc_file,
+            self._lock,
+        ]
+        return states({*own, *(Path(each.fs_path) for each in of_stages)}, [Path(repo.cache.local.path), Path(repo.cache.legacy.path)])
 
     def causes(self, stages: Sequence[Stage] = STAGES) -> dict[str, list[Cause]]:
         """Why each of the stages is stale, by name; an empty list for a stage that is up to date."""
+        if not self._is_read and kept(self._kept) is not None:
+            return {stage.name: [] for stage in stages}
         from dvc.utils.serialize import load_yaml
 
-        recorded = self._recorded()
+        recorded, looked_at = self._recorded(), self._looked_at()
         with self._asking():
-            current = load_yaml(str(self._layout.config))  # by the version of YAML that what is recorded was read by
-            status: dict[str, list[Any]] = {stage.name: next(iter(self._stages[stage.name].status().values()), []) for stage in stages}
-        return {stage.name: self._explain(stage, status[stage.name], recorded, current) for stage in stages}
+            settings = load_yaml(str(self._layout.config))  # by the version of YAML that what is recorded was read by
+            status: dict[str, list[Any]] = {stage.name: next(iter(self._dvc.stages[stage.name].status().values()), []) for stage in stages}
+        found = {stage.name: self._explain(stage, status[stage.name], recorded, settings) for stage in stages}
+        if looked_at and len(found) == len(STAGES) and not any(found.values()) and not self._moved:
+            keep(self._kept, looked_at)
+        return found
 
     def dependencies(self, stage: Stage) -> dict[str, tuple[int, int] | None]:
         """The files that a stage which now begins depends on, with time and size, by which :meth:`edited` notices an edit.
 
         A process works by the settings and the code that it began with: of these it is how they were then.
         """
-        return {path: self._begun.get(path, state) for path, state in self._now(stage).items()}
+        return {path: self._dvc.begun.get(path, state) for path, state in self._now(self._dvc.stages[stage.name]).items()}
 
     def edited(self, stage: Stage, before: Mapping[str, tuple[int, int] | None]) -> list[str]:
         """Those of the files that are not what they were."""
-        return [path for path, state in self._now(stage).items() if state != before.get(path)]
+        return [path for path, state in self._now(self._dvc.stages[stage.name]).items() if state != before.get(path)]
 
     def commit(self, stage: Stage) -> None:
         """Take in what the stage has left on disk, as ``dvc repro`` does; :meth:`write` then puts it into ``dvc.lock``."""
         with self._asking():
-            self._stages[stage.name].save()
-            self._stages[stage.name].commit()
+            self._dvc.stages[stage.name].save()
+            self._dvc.stages[stage.name].commit()
         self._keep_close(stage)
-        self._unwritten.append(self._stages[stage.name])
+        self._unwritten.append(self._dvc.stages[stage.name])
 
     def keep_added(self, stage: Stage) -> dict[str, str]:
         """Take in those files of `dvc add` that the stage has read and that have changed since, as ``dvc repro`` does.
@@ -115,13 +169,14 @@ class Cache:
         Else a push would send what they held before, and a clone would train on it. Returns the files for Git that say so, each with
         what kept it from being written, as where the data are mounted to be read alone; empty if nothing did.
         """
+        from dvc.exceptions import DvcException
         from dvc.stage.serialize import to_single_stage_file
         from dvc.utils.serialize import dump_yaml
 
-        read = {folder for dep in self._stages[stage.name].deps for folder in (Path(dep.fs_path), *Path(dep.fs_path).parents)}
+        read = {folder for dep in self._dvc.stages[stage.name].deps for folder in (Path(dep.fs_path), *Path(dep.fs_path).parents)}
         kept: dict[str, str] = {}
         with self._asking():
-            for added in self._added:
+            for added in self._dvc.added:
                 # A file that is as recorded and that no cache holds, as in CI, has not changed: of it nothing is to be committed.
                 if not any(out.workspace_status() for out in added.outs if Path(out.fs_path) in read):
                     continue
@@ -131,7 +186,7 @@ class Cache:
                     added.commit()
                     with replacing(Path(added.path)) as temporary:
                         dump_yaml(str(temporary), to_single_stage_file(added))
-                except (OSError, self._error) as error:  # DVC's own: another file of the same entry is not here
+                except (OSError, DvcException) as error:  # DVC's own: another file of the same entry is not here
                     problem = one_line(getattr(error, "strerror", None) or error)
                 kept[self._layout.relative(Path(added.path))] = problem
         return kept
@@ -148,7 +203,9 @@ class Cache:
         A ``draft`` says the same, but is not spelled as DVC would, which takes it a third of a second: a later call does that. DVC empties
         the file first and a kill would leave it so; here another one is written, which takes its place when it is whole.
         """
-        check = self._stages.get(CHECK)
+        if not self._is_read:  # nothing has run
+            return
+        check = self._dvc.stages.get(CHECK)
         with self._asking():
             if check is not None and check.status():  # what it would look at was rendered just before
                 check.save()
@@ -179,7 +236,7 @@ class Cache:
 
     def restore(self, stage: Stage) -> bool:
         """Bring back outputs that are gone from disk but stored; False if they are not stored."""
-        stored = self._stages[stage.name]
+        stored = self._dvc.stages[stage.name]
         try:
             with self._asking():
                 if any(not out.use_cache or out.changed_cache() for out in stored.outs if not out.exists):
@@ -198,33 +255,17 @@ class Cache:
     @contextmanager
     def _asking(self) -> Iterator[None]:
         """Hold DVC's lock, in the project's folder, relative to which DVC spells paths."""
+        from dvc.exceptions import DvcException
+
         before = Path.cwd()
         os.chdir(self._layout.project)
         try:
-            with self._repo.lock:
+            with self._dvc.repo.lock:
                 yield
-        except self._error as error:
+        except DvcException as error:
             raise PipelineError(f"{self._layout.dvc_file}: DVC says: {one_line(error)}") from error
         finally:
             os.chdir(before)
-
-    def _mend_locks(self) -> None:
-        """DVC empties the file of its locks before it writes it: one that a kill has left so is taken away, or nothing would run again."""
-        from dvc.lock import make_lock
-        from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK
-
-        folder = str(self._repo.tmp_dir)
-        path = Path(folder, RWLOCK_FILE)
-        if not path.exists():
-            return
-        # As DVC does when it changes that file, so that none is taken away that another process is just writing.
-        with make_lock(str(Path(folder, RWLOCK_LOCK)), tmp_dir=folder, hardlink_lock=self._repo.config["core"].get("hardlink_lock", False)):
-            try:
-                json.loads(path.read_text(encoding="utf-8"))
-            except FileNotFoundError:
-                return
-            except ValueError:
-                path.unlink()
 
     @property
     def _lock(self) -> Path:
@@ -247,13 +288,13 @@ class Cache:
             return []
         folder = self._layout.relative(fixed_part(self._layout.project / source))
         read = [dep["path"] for dep in recorded.get(stage.name, {}).get("deps", [])]
-        there = {self._layout.relative(Path(dep.fs_path)) for dep in self._stages[stage.name].deps}
+        there = {self._layout.relative(Path(dep.fs_path)) for dep in self._dvc.stages[stage.name].deps}
         return [path for path in read if path.startswith(f"{folder}/") and path not in there]
 
     def _locked(self) -> dict[str, Any]:
         return dict(yaml.load((self._layout.project / LOCK).read_text(encoding="utf-8"), Loader=yaml.CSafeLoader))
 
-    def _explain(self, stage: Stage, status: list[Any], recorded: dict[str, Any], current: dict[str, Any]) -> list[Cause]:
+    def _explain(self, stage: Stage, status: list[Any], recorded: dict[str, Any], settings: dict[str, Any]) -> list[Cause]:
         if status and stage.name not in recorded:
             return [Cause("never run")]
         causes = [Cause("data", f"{path} (gone)") for path in self._gone(stage, recorded)]
@@ -264,13 +305,13 @@ class Cache:
                 causes.append(self._of_command(stage, str(entry), recorded))
                 continue
             for path, state in entry.get("changed deps", {}).items():
-                if isinstance(state, dict) and (moved := _moved(state, before, config, current)):
+                if isinstance(state, dict) and (moved := _moved(state, before, config, settings)):
                     self._moved.add(stage.name)
                     state = {key: what for key, what in state.items() if key not in moved}  # noqa: PLW2901
                 if path == LOCK:
                     causes += _changed_lock(state, before, self._locked(), config)
                 elif isinstance(state, dict):
-                    sides = ((key, before.get(config, {}).get(key, _UNSET), current.get(key, _UNSET)) for key in state)
+                    sides = ((key, before.get(config, {}).get(key, _UNSET), settings.get(key, _UNSET)) for key in state)
                     causes += [Cause("settings", line) for side in sides for line in _differences(*side)]
                 elif path == self._layout.relative(self._layout.lock):
                     causes.append(Cause("environment", path))
@@ -279,12 +320,12 @@ class Cache:
             for path in entry.get("changed outs", {}):
                 there = (self._layout.project / path).exists()
                 causes.append(Cause("output changed" if there else "output missing", path))
-        equal = {key: old for key, old in before.get(config, {}).items() if key in current and current[key] == old}
-        return causes + [Cause("settings", line) for key, old in equal.items() for line in _differences(key, old, current[key])]
+        equal = {key: old for key, old in before.get(config, {}).items() if key in settings and settings[key] == old}
+        return causes + [Cause("settings", line) for key, old in equal.items() for line in _differences(key, old, settings[key])]
 
     def _recorded_settings(self, stage: Stage, recorded: dict[str, Any]) -> dict[str, dict[str, Any]]:
         """The sections that a stage was last run by, by file: as DVC has read them, and those that it asks for no more."""
-        read = {self._layout.relative(Path(dep.fs_path)): dep.hash_info.value or {} for dep in self._stages[stage.name].params}
+        read = {self._layout.relative(Path(dep.fs_path)): dep.hash_info.value or {} for dep in self._dvc.stages[stage.name].params}
         written = recorded.get(stage.name, {}).get("params", {})
         return {path: {**written.get(path, {}), **read.get(path, {})} for path in {*written, *read}}
 
@@ -292,6 +333,25 @@ class Cache:
         """Why a stage's command is another one: the as-of is an argument of it."""
         before, now = as_of_in({"stages": recorded}, stage.name), self._settings.as_of
         return Cause("command", said) if before == now or stage.reads else Cause("settings", f"as-of: {_moment(before)} → {_moment(now)}")
+
+
+def _mend_locks(repo: Any) -> None:
+    """DVC empties the file of its locks before it writes it: one that a kill has left so is taken away, or nothing would run again."""
+    from dvc.lock import make_lock
+    from dvc.rwlock import RWLOCK_FILE, RWLOCK_LOCK
+
+    folder = str(repo.tmp_dir)
+    path = Path(folder, RWLOCK_FILE)
+    if not path.exists():
+        return
+    # As DVC does when it changes that file, so that none is taken away that another process is just writing.
+    with make_lock(str(Path(folder, RWLOCK_LOCK)), tmp_dir=folder, hardlink_lock=repo.config["core"].get("hardlink_lock", False)):
+        try:
+            json.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return
+        except ValueError:
+            path.unlink()
 
 
 def _moment(as_of: datetime | None) -> str:
