@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -259,24 +260,25 @@ def deployment_run(at: Session, server: str, setting: str, pool: str, deploy: st
 # -------------------------------------------------------------------------------------------------------- front doors
 
 
-def mlflow_runs(at: Session) -> dict[str, Any]:
-    """The runs in the project's own store, through MLflow's public interface."""
+def mlflow_runs(at: Session, since: float) -> list[Any]:
+    """The runs in the project's own store that began since a moment, through MLflow's public interface."""
     code = (
         "import json, mlflow; mlflow.set_tracking_uri('sqlite:///mlflow/mlflow.db');"
-        "runs = mlflow.search_runs(experiment_names=['flights'], output_format='list');"
-        "print(json.dumps({r.info.run_id: [r.info.status, r.data.params, r.data.metrics] for r in runs}))"
+        f"new = 'attributes.start_time >= {int(since * 1000)}';"
+        "runs = mlflow.search_runs(experiment_names=['flights'], filter_string=new, output_format='list');"
+        "print(json.dumps([[r.info.status, r.data.params, r.data.metrics] for r in runs]))"
     )
-    return dict(at.python(code))
+    return list(at.python(code))
 
 
 def train(at: Session, change: str, door: str, *back: str) -> str:
-    before = mlflow_runs(at)
     with at.undone_by(*back):
         at.type(change)
+        began = time.time()
         at.type(door)
-        new = {key: run for key, run in mlflow_runs(at).items() if key not in before}
+        new = mlflow_runs(at, began)
         expect(len(new) == 1, f"MLflow has {len(new)} new runs")
-        ((status, params, metrics),) = new.values()
+        ((status, params, metrics),) = new
         expect(status == "FINISHED" and len(params) > 5, f"the run is {status} with {len(params)} parameters")
         model = at.folder / "models/artifacts/model/MLmodel"
         expect(model.is_file(), "there is no model")
