@@ -79,7 +79,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--only", action="append", default=[], metavar="TEXT", help="rows that contain this, and those that they need; may be said again"
     )
-    parser.add_argument("--full", action="store_true", help="install on the other Pythons of this machine, too")
+    parser.add_argument(
+        "--full", action="store_true", help="install with the pip that Python brings, and on the other Pythons of this machine, too"
+    )
     parser.add_argument("--output", type=Path, metavar="FILE.md", help="write the table as Markdown, too")
     parser.add_argument("--repository", type=Path, default=Path.cwd(), help="what is cloned (default: here)")
     parser.add_argument("--keep", action="store_true", help="leave the clone where it is")

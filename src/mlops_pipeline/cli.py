@@ -1182,7 +1182,7 @@ def demo_release(
     output: Annotated[Path | None, typer.Option(help="folder for release.png, .html and .json; default: data/demo")] = None,
     folder: Annotated[Path | None, typer.Option(help="keep the project there, to look into; default: a temporary folder")] = None,
 ) -> None:
-    """A better challenger becomes champion under replayed flights, and a worse one is thrown out: a picture in a few minutes."""
+    """A better challenger becomes champion under replayed flights, and a worse one is thrown out: a picture in a minute or two."""
     from mlops_pipeline.demo.release import tell_release
 
     tell_release(terminal.opened(), output, folder)

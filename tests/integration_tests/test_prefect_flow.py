@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -32,13 +31,20 @@ def stores_of_the_project_itself(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def five_rows(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def five_rows_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A table of five rows in a folder that belongs to no project, which is also the working directory."""
     monkeypatch.chdir(tmp_path)
     table = tmp_path / "five.csv"
     table.write_text(FIVE_ROWS)
-    put_empty_store(tmp_path / STORE, str(tmp_path / "mlruns"))
     return table
+
+
+@pytest.fixture
+def five_rows(five_rows_alone: Path) -> Path:
+    """The same beside an empty store of MLflow's."""
+    there = five_rows_alone.parent
+    put_empty_store(there / STORE, str(there / "mlruns"))
+    return five_rows_alone
 
 
 def task_runs(flow_run_id: UUID | None, tasks: int) -> dict[str, Any]:
@@ -78,20 +84,19 @@ def test_every_task_has_the_time_and_the_tries_of_its_stage(flow_file: ModuleTyp
 
 
 def test_five_rows_train_into_a_model_that_loads_with_a_warning_in_the_log(
-    flow_file: ModuleType, five_rows: Path, caplog: pytest.LogCaptureFixture
+    flow_file: ModuleType, five_rows_alone: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     import mlflow.pyfunc
     import pandas as pd
 
-    shutil.rmtree(five_rows.parent / ".model-pipeline")
     logger = logging.getLogger("prefect.task_runs")
     logger.addHandler(caplog.handler)
     try:
-        path = flow_file.training_pipeline(str(five_rows), str(five_rows.parent / "saved/model"))
+        path = flow_file.training_pipeline(str(five_rows_alone), str(five_rows_alone.parent / "saved/model"))
     finally:
         logger.removeHandler(caplog.handler)
-    assert path == str(five_rows.parent / "saved/model")
-    predicted = mlflow.pyfunc.load_model(path).predict(pd.read_csv(five_rows)[["feature_1", "feature_2"]].astype(float))
+    assert path == str(five_rows_alone.parent / "saved/model")
+    predicted = mlflow.pyfunc.load_model(path).predict(pd.read_csv(five_rows_alone)[["feature_1", "feature_2"]].astype(float))
     assert predicted.shape == (5, 2)
     assert predicted.sum(axis=1) == pytest.approx(1)
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]

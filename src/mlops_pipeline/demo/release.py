@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -17,14 +16,21 @@ import msgspec
 import yaml
 
 from mlops_pipeline import project as projects
+from mlops_pipeline import terminal
 from mlops_pipeline.config.finding import MONITORING, PIPELINE, RELEASE, SERVING, project_here
+from mlops_pipeline.config.moments import NEWEST
+from mlops_pipeline.config.pipeline import load_settings, with_then
 from mlops_pipeline.demo.release_picture import draw
 from mlops_pipeline.demo.replay import Server, begun, last_line, served, settings_of
-from mlops_pipeline.demo.year import POSITIVE, YEAR, configure, folder_for, mlops, of_month, rows_of
+from mlops_pipeline.demo.year import POSITIVE, YEAR, configure, folder_for, of_month, rows_of
 from mlops_pipeline.errors import PipelineError
+from mlops_pipeline.events import kept_for
 from mlops_pipeline.files import make_own_folder, write_text
+from mlops_pipeline.layout import layout_of
 from mlops_pipeline.monitoring.labels import add_labels
 from mlops_pipeline.monitoring.watched import watched
+from mlops_pipeline.pipeline import runner
+from mlops_pipeline.pipeline.render import with_as_of
 from mlops_pipeline.release.opened import opened
 from mlops_pipeline.release.shown import PAGE, known_of
 from mlops_pipeline.release.table import Table
@@ -33,11 +39,15 @@ if TYPE_CHECKING:
     import polars as pl
     from rich.console import Console
 
+    from mlops_pipeline.config.pipeline import Settings
+    from mlops_pipeline.layout import Layout
+
 OUTPUT = "data/demo"
+LOG = "data/mlops.log"
 ROWS_A_REQUEST = 5
 FIRST_MONTH = 7
 """Of which rows are asked: after all that either version was trained and judged on."""
-LABELS_EVERY = 40
+LABELS_EVERY = 80
 """Requests after which the labels of those before come in."""
 STEPS = [
     {"shadow": 1.0, "least_rows": 1000, "least_labels": 800},
@@ -93,25 +103,53 @@ def show(told: Sequence[Told], page: str, target: Path, say: Say) -> None:
 
 
 def _told(place: Path, say: Say) -> tuple[list[Told], str]:
-    stopping = threading.Event()
     say("the flights' settings in a project of their own, all rows of 2013 with their features by its ingest")
     project = place / "flights"
     projects.new(project, None, None, "flights")
     configure(project)
+    _lighten(project)
     shutil.copytree(project, place / "rows")
-    mlops(place / "rows", "run", "--as-of", "newest", "--to", "ingest", stopping=stopping)
+    _run(place / "rows", NEWEST, stop="ingest")
     # A day's flights are alike; what is said of intervals is of requests that might have come in any order.
     rows = of_month(rows_of(place / "rows"), FIRST_MONTH).sample(fraction=1.0, shuffle=True, seed=7)
-    mlops(project, "run", "--as-of", f"{YEAR}-04-01", stopping=stopping)
+    _run(project, f"{YEAR}-04-01")
     say("version 1 is champion: trained on January and February, judged on March")
-    mlops(project, "run", "--as-of", f"{YEAR}-07-01", "--then", "challenger", stopping=stopping)
+    _run(project, f"{YEAR}-07-01", then="challenger")
     say("version 2 is to be released: trained on January to May, judged on June")
     _spoil(project)
-    mlops(project, "run", "--as-of", f"{YEAR}-07-01", "--then", "challenger", stopping=stopping)
-    mlops(project, "models", "approve", "3", "--reason", "looked good to me", stopping=stopping)
+    _run(project, f"{YEAR}-07-01", then="challenger")
+    _approve(project, 3, "looked good to me")
     say("version 3 is to be released, too: it has learned its rows by heart, the gate refused it, and a person approved it")
     policy = {"steps": STEPS, "guardrails": GUARDRAILS, "expected_rows": 500, "patience": "1h"}
     return released(project, rows, policy, {2: "version 2, trained later", 3: "version 3, overfitted"}, POSITIVE, say)
+
+
+def _run(project: Path, as_of: str, *, then: str | None = None, stop: str | None = None) -> None:
+    """What `mlops run` does, in this process: four of their own would import the same libraries four times."""
+    settings, layout = _opened(project)
+    settings = with_as_of(with_then(settings, then), layout, as_of)
+    file = project / LOG
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a", encoding="utf-8") as log:
+        runner.run(settings, layout, terminal.opened(log), stop=stop)
+
+
+def _approve(project: Path, version: int, reason: str) -> None:
+    """What `mlops models approve` does. Raises :class:`PipelineError` if the gate has refused nothing."""
+    from mlops_pipeline.registry.champion import RegistryWriter
+    from mlops_pipeline.registry.runs import Tracking
+
+    settings, layout = _opened(project)
+    registry, tell = RegistryWriter(Tracking(settings, layout)), kept_for(settings, layout)
+    with registry.deciding(tell):
+        if not registry.get(version).refused:
+            raise PipelineError(f"{project}: the gate let version {version} pass, which it was to refuse: see {layout.report}")
+        registry.settle(version, "approved", reason, "", tell)
+
+
+def _opened(project: Path) -> tuple[Settings, Layout]:
+    settings = load_settings(project / PIPELINE)
+    return settings, layout_of(settings, project / PIPELINE, project)
 
 
 def released(
@@ -204,12 +242,26 @@ def _log(config: Path) -> Path:
     return config.parent.parent / "data/release.log"
 
 
+def _lighten(project: Path) -> None:
+    """Settings of models that are as far apart, made in a third of the time, and of a gate that refuses what has learned by heart.
+
+    That is much too sure of itself: its chances are 0.12 off what came, those of the others 0.02.
+    """
+    params = {"n_estimators": 100, "learning_rate": 0.09}
+    _change(project, train={"params": params}, evaluate={"resamples": 50, "importance_rows": 100}, gate={"max_calibration_error": 0.05})
+
+
 def _spoil(project: Path) -> None:
     """Settings that learn the rows by heart."""
+    _change(project, train={"params": {"n_estimators": 60, "learning_rate": 1.0, "num_leaves": 127}})
+
+
+def _change(project: Path, **sections: Mapping[str, Any]) -> None:
     path = project / PIPELINE
     settings = yaml.safe_load(path.read_text(encoding="utf-8"))
-    overfit = {"n_estimators": 60, "learning_rate": 1.0, "num_leaves": 127}
-    settings["train"]["params"] = {**settings["train"].get("params", {}), **overfit}
+    for name, section in sections.items():
+        params = {**settings[name].get("params", {}), **section.get("params", {})}
+        settings[name] |= {**section, **({"params": params} if params else {})}
     path.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
 
 
