@@ -167,7 +167,7 @@ def test_a_changed_file_makes_no_dependency_anew_and_no_secret_of_the_tree_gets_
     serves = dockerfile.endswith(".serve")
     there = context(tmp_path / "context")
     tag = "mlops-pipeline:tests-changed"
-    before = [layers(built(dockerfile, tag, context=there)) for _ in range(2 if serves else 0)]
+    before = [layers(image) for image in (serving_image, built(dockerfile, tag, context=there))] if serves else []
     file = there / "src/mlops_pipeline/config/serving.py"
     if serves:  # once is enough for both, as their files say the same of layers
         file.write_text(file.read_text() + "\nCHANGED = True\n")
