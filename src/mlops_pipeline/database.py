@@ -92,7 +92,7 @@ def add_row(ask: Callable[..., list[Row]], table: str, end: str = "", /, **value
 
 def opened(file: Path, uri: str | None, tables: Tables) -> Database:
     """The database in a file, made if it is missing, or at PostgreSQL's address. Raises :class:`PipelineError`."""
-    return SQLite(file, tables) if uri is None else PostgreSQL(uri, tables)
+    return SQLite(file, tables, LOCKED_S) if uri is None else PostgreSQL(uri, tables)
 
 
 def found(file: Path, uri: str | None, tables: Tables, wait_s: float) -> Database:
@@ -106,7 +106,7 @@ def found(file: Path, uri: str | None, tables: Tables, wait_s: float) -> Databas
 class SQLite:
     """A file in WAL mode, its owner's alone, each commit on the disk."""
 
-    def __init__(self, path: Path, tables: Tables, wait_s: float = LOCKED_S, *, making: bool = True) -> None:
+    def __init__(self, path: Path, tables: Tables, wait_s: float, *, making: bool = True) -> None:
         self.place, self._section, self._wait_s = str(path), tables.section, wait_s
         if not making and not path.is_file():
             raise NotThere(f"{path}: does not exist")

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from mlops_pipeline.layout import sqlite_uri
-from mlops_pipeline.registry.versions import CHAMPION, content_digest
+from mlops_pipeline.registry.versions import CHAMPION, TOLD_TAG, content_digest
 from mlops_pipeline.serving.source import ModelSource
 from tests.conftest import Project, copied
 
@@ -107,7 +107,7 @@ def test_a_project_that_was_moved_goes_on_where_it_is_with_a_thousand_versions(r
 
 
 def add_versions(project: Project, count: int) -> None:
-    """More versions of a registered model, each with the content of the first."""
+    """More versions of a registered model, each with the content of the first; that one alone has been champion."""
     connection = sqlite3.connect(project.folder / "mlflow/mlflow.db")
     with connection:
         for table in ("model_versions", "model_version_tags"):
@@ -115,4 +115,5 @@ def add_versions(project: Project, count: int) -> None:
             values = ", ".join("?" if name == "version" else name for name in columns)
             statement = f"insert into {table} ({', '.join(columns)}) select {values} from {table} where version = 1"  # noqa: S608  # names of MLflow's
             connection.executemany(statement, [(number,) for number in range(2, count + 2)])
+        connection.execute("delete from model_version_tags where version > 1 and key = ?", (TOLD_TAG,))
     connection.close()

@@ -110,8 +110,13 @@ def test_five_rows_of_which_some_are_equal_train_too(flow_file: ModuleType, five
 
 
 def test_load_data_is_cached_until_its_input_changes_or_its_output_is_gone(flow_file: ModuleType, five_rows: Path) -> None:
+    """Under settings that fit one small model, where a table without any has all families race."""
+    config = five_rows.with_name("five.yaml")
+    settings = settings_for_table(five_rows, "target", "five", train={"estimator": "lightgbm", "params": {"n_estimators": 5}})
+    config.write_text(yaml.safe_dump(settings.model_dump(mode="json", by_alias=True)))
+
     def run() -> str:
-        ended = flow_file.training_pipeline(str(five_rows), str(five_rows.parent / "model"), return_state=True)
+        ended = flow_file.training_pipeline(str(five_rows), str(five_rows.parent / "model"), str(config), return_state=True)
         found = states(ended.state_details.flow_run_id)
         assert {name: state for name, state in found.items() if name != "load_data"} == dict.fromkeys(
             ("validate_data", "preprocess_data", "train_model", "evaluate_model", "register_model"), "Completed"

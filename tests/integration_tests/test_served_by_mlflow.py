@@ -7,15 +7,15 @@ from pathlib import Path
 import pytest
 
 from mlops_pipeline.registry.versions import content_digest
-from tests.conftest import Project
+from tests.conftest import Project, copied
 from tests.integration_tests.clients import post
 from tests.integration_tests.conftest import started, until_healthy
 
 pytestmark = pytest.mark.slow
 
 
-def test_mlflow_models_serve_answers_with_the_champion(project: Project, tmp_path: Path, free_port: int) -> None:
-    project.run()
+def test_mlflow_models_serve_answers_with_the_champion(registered: Project, tmp_path: Path, free_port: int) -> None:
+    project = copied(registered, tmp_path / "project")
     best = project.folder / "models/registry/best_model"
     registered = content_digest(best)
     words = ("mlflow", "models", "serve", "-m", "models/registry/best_model", "-p", str(free_port), "--env-manager", "local")

@@ -84,13 +84,12 @@ def test_the_time_is_kept_by_what_fits_take(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_fit_that_takes_as_long_on_few_rows_as_on_many_is_not_left_out_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     """By a clock that fits alone move: a linear model takes a second on any number of rows, which 300 do not tell."""
-    now, fold = [0.0], race_of._Track._fold
+    now = [0.0]
 
-    def timed(track: Any, candidate: Candidate, place: int, fitted: Any, scored: Any) -> tuple[float, float, Any]:
-        _, value, said = fold(track, candidate, place, fitted, scored)
+    def timed(_: object, candidate: Candidate, _place: int, fitted: Any, scored: Any) -> tuple[float, float, Any]:
         seconds = 1.0 if candidate.linear else len(fitted) / 50_000
         now[0] += seconds
-        return seconds, value, said
+        return seconds, 0.5, np.zeros((len(scored), 2))
 
     monkeypatch.setattr(race_of, "time", SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr(race_of._Track, "_fold", timed)
@@ -101,14 +100,13 @@ def test_a_fit_that_takes_as_long_on_few_rows_as_on_many_is_not_left_out_for_it(
 @pytest.mark.parametrize("rows", [600, 3000])
 def test_one_that_is_slow_takes_no_time_from_the_others_and_is_scored_if_some_is_left(monkeypatch: pytest.MonkeyPatch, rows: int) -> None:
     """By a clock that fits alone move: the first candidate takes five seconds a fold, all others together eight."""
-    now, fold, last = [0.0], race_of._Track._fold, list[str]()
+    now, last = [0.0], list[str]()
 
-    def timed(track: Any, candidate: Candidate, place: int, fitted: Any, scored: Any) -> tuple[float, float, Any]:
-        _, value, said = fold(track, candidate, place, fitted, scored)
+    def timed(_: object, candidate: Candidate, _place: int, fitted: Any, scored: Any) -> tuple[float, float, Any]:
         last.append(candidate.name)
         seconds = 5.0 if candidate.name == "logistic, strong penalty" else len(fitted) / rows / 4
         now[0] += seconds
-        return seconds, value, said
+        return seconds, 0.5, np.zeros((len(scored), 2))
 
     monkeypatch.setattr(race_of, "time", SimpleNamespace(monotonic=lambda: now[0]))
     monkeypatch.setattr(race_of._Track, "_fold", timed)

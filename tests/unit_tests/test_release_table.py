@@ -88,7 +88,7 @@ def test_a_commit_that_fails_undoes_what_it_was_of_and_the_next_is_kept(tmp_path
     statements = (
         "CREATE TABLE one (id INTEGER PRIMARY KEY);\nCREATE TABLE two (one INTEGER REFERENCES one (id) DEFERRABLE INITIALLY DEFERRED);\n"
     )
-    with closing(SQLite(tmp_path / "file.sqlite", Tables(statements, 1, "a test", "test"))) as database:
+    with closing(SQLite(tmp_path / "file.sqlite", Tables(statements, 1, "a test", "test"), wait_s=1)) as database:
         database.ask("PRAGMA foreign_keys = ON")
         with pytest.raises(PipelineError, match="FOREIGN KEY constraint failed"), database.writing():
             database.ask("INSERT INTO two VALUES (7)")
