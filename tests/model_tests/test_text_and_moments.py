@@ -322,6 +322,14 @@ def test_what_is_no_moment_is_refused_alike(when: str | None, reason: str) -> No
     assert found.faults == [fault]
 
 
+@pytest.mark.parametrize("column", ["size", "kind", "when", "words"])
+def test_values_that_their_maker_alone_can_read_are_of_the_wrong_type_in_a_frame(column: str) -> None:
+    record = {"size": 1.0, "kind": "a", "when": "2024-01-31", "words": "boot"}
+    months = pl.Series([420]).ext.to(pl.Extension("theirs.period", pl.Int64, "{}"))
+    [fault] = judged(pl.DataFrame([record]).with_columns(months.alias(column)), signature()).faults
+    assert (fault.reason, fault.column) == ("wrong_type", column)
+
+
 @pytest.mark.parametrize("when", ["soon", 20240231, True, None])
 def test_of_two_faults_of_a_row_the_first_is_the_same_by_a_request_and_by_a_table(when: Any) -> None:
     columns = {"size": InContract("number", max=3), "when": InContract("datetime", nullable=False, format="%Y%m%d")}

@@ -16,7 +16,7 @@ import pytest
 from mlops_pipeline.config.dataset import Source
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.monitoring.window import read_table
-from mlops_pipeline.tables.source import read_file
+from mlops_pipeline.tables.source import read_file, torn_notes
 from tests.conftest import REPOSITORY
 
 NO_COLUMN: dict[str, Any] = {
@@ -138,6 +138,20 @@ def test_a_parquet_column_of_lists_bytes_and_the_like_is_told_where_it_is_used(k
         said = told(path, used)
         assert re.match(r"column 'odd \[x\]' holds \S.*, which is no number, text, time or truth value: take it out, or store", said), said
     assert read(path, used=["ok"]).rows() == [(1,), (2,)]
+
+
+def test_a_type_that_its_maker_alone_can_read_is_told_where_its_library_is_not_here(tmp_path: Path) -> None:
+    """Periods of pandas are stored as whole numbers: a month would be read as 420."""
+    path = tmp_path / "table.parquet"
+    months = pa.field("month", pa.int64(), metadata={"ARROW:extension:name": "theirs.period", "ARROW:extension:metadata": "{}"})
+    pq.write_table(pa.Table.from_arrays([pa.array([1, 2]), pa.array([420, 421])], schema=pa.schema([("ok", pa.int64()), months])), path)
+    assert told(path) == (
+        "column 'month' holds theirs.period, which is no number, text, time or truth value: take it out, or store it as one of them"
+    )
+    assert read(path, used=["ok"]).rows() == [(1,), (2,)]
+    assert torn_notes(path, ["ok"]) == (
+        "column 'month' is left out: its type is no number, text, time or truth value: store it as one of them",
+    )
 
 
 @pytest.mark.parametrize("kind", COLUMN)

@@ -191,4 +191,5 @@ def _has_text(values: pl.Series) -> bool:
     """Whether a column's values can be spelled."""
     import polars as pl
 
-    return not (values.dtype.is_nested() or values.dtype in (pl.Binary, pl.Object))
+    kind = values.dtype
+    return not (kind.is_nested() or kind in (pl.Binary, pl.Object) or isinstance(kind, pl.BaseExtension))

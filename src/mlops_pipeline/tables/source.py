@@ -603,18 +603,32 @@ def _parquet_rows(file: Any, path: Path, used: Collection[str] | None) -> Iterat
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise PipelineError(f"{path}: column '{twice[0]}' stands twice: rename one")
-    plain = [column.name for column in file.schema_arrow if _is_plain(column.type)]
+    plain = [column.name for column in file.schema_arrow if not _extension(column) and _is_plain(column.type)]
     for column in file.schema_arrow:
         if column.name not in plain and (used is None or column.name in used):
+            held = _extension(column)
             raise PipelineError(
-                f"{path}: column '{column.name}' holds {one_line(column.type, 60)}, which is no number, text, time or truth value: "
-                "take it out, or store one value a row"
+                f"{path}: column '{column.name}' holds {one_line(held or column.type, 60)}, which is no number, text, time or truth value: "
+                f"take it out, or store {'it as one of them' if held else 'one value a row'}"
             )
     row = 0
     for batch in file.iter_batches(batch_size=ROWS, columns=plain if len(plain) < len(names) else None):
         frame = pl.DataFrame(batch)
         yield Chunk(frame, pl.int_range(row + 1, row + frame.height + 1, eager=True))
         row += frame.height
+
+
+def _extension(column: Any) -> str:
+    """The name of an extension type, such as pandas' periods, whose stored numbers its maker alone can read; empty for Arrow's own types.
+
+    Arrow knows the type itself only where its maker's library is imported; what is stored says it everywhere.
+    https://arrow.apache.org/docs/format/Columnar.html#extension-types
+    """
+    import pyarrow as pa
+
+    if isinstance(column.type, pa.BaseExtensionType):
+        return str(column.type.extension_name)
+    return bytes((column.metadata or {}).get(b"ARROW:extension:name", b"")).decode(errors="replace")
 
 
 def _is_plain(kind: Any) -> bool:
