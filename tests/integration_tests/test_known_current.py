@@ -139,8 +139,10 @@ def test_what_has_changed_is_found_as_if_nothing_were_known(known: Project, chan
 
 def test_a_copy_of_a_project_is_looked_at_anew(known: Project, tmp_path: Path) -> None:
     """What is known there is of the original's files."""
-    other = copied(known, tmp_path / "other")
-    edited_table(known)
-    assert not any(causes(other).values())
+    other, third = copied(known, tmp_path / "other"), copied(known, tmp_path / "third")
     edited_table(other)
+    assert any(causes(other).values())
+    assert not any(causes(known).values())
+    edited_table(known)
+    assert not any(causes(third).values())
     assert causes(other) == causes(known)

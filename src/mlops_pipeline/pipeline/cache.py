@@ -71,8 +71,11 @@ class Cache:
 
     @property
     def _kept(self) -> Path:
-        """Where it is kept that all stages are up to date: beside DVC's own notes, which no commit holds."""
-        name = hashlib.sha256(self._layout.relative(self._layout.dvc_file).encode()).hexdigest()[:12]
+        """Where it is kept that all stages are up to date: beside DVC's own notes, which no commit holds.
+
+        By its whole path: what a copy of the project brings with it is of the original's files.
+        """
+        name = hashlib.sha256(os.fsencode(self._layout.dvc_file.resolve())).hexdigest()[:12]
         return self._layout.project / f".dvc/tmp/mlops-current-{name}.json"
 
     @property
