@@ -126,6 +126,7 @@ def test_the_page_and_the_figures_are_those_of_the_last_run(watched: Watched) ->
     assert "<code>mlops release start VERSION</code> begins one" in page
     assert "mlops_monitor" not in watched.ask("/metrics")[1]
     figures = watched.server.folder / "figures.prom"
+    wait_for((watched.server.folder / "records").is_dir, 60, "what was asked on record")
     watched.project.mlops("monitor", "run", "--close", "--config", str(watched.config), "--metrics", str(figures))
     wait_for(lambda: watched.ask("/monitoring", scope="monitoring")[0] == 200, 60, "the page of the run")
     _, page, headers = watched.ask("/monitoring", scope="monitoring")
