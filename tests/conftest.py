@@ -28,7 +28,7 @@ from filelock import FileLock
 from hypothesis import settings
 
 from mlops_pipeline import environment
-from tests.forked import LIBRARIES, OURS, REPORTING, Forking
+from tests.forked import LIBRARIES, OURS, REPORTING, SET_BY_LIBRARIES, Forking
 from tests.scheduling import (  # noqa: F401 - pytest asks for them here
     cores,
     pytest_collection,
@@ -164,9 +164,11 @@ def forking() -> Forking:
 def process_environment(**changes: str) -> dict[str, str]:
     """The environment of a process started by a test: the package's source on the path, the environment's programs first.
 
-    That a test is under way is not told: MLflow and Evidently would behave otherwise than for a user.
+    That a test is under way is not told: MLflow and Evidently would behave otherwise than for a user. Nor is what the test process
+    has imported: programs could not be forked any more.
     """
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("MLFLOW_", "PREFECT_", "COV_", "DVC_", "PYTEST_CURRENT_TEST"))}
+    left_out = ("MLFLOW_", "PREFECT_", "COV_", "DVC_", "PYTEST_CURRENT_TEST", *SET_BY_LIBRARIES)
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(left_out)}
     path = f"{BIN}{os.pathsep}{os.environ['PATH']}"
     return {**kept, "PATH": path, "PYTHONPATH": str(REPOSITORY / "src"), **environment.QUIET, **changes}
 

@@ -70,6 +70,9 @@ REPORTING = (
 LATE = ("MLFLOW_TRACKING_", "MLFLOW_REGISTRY_", "MLFLOW_HTTP_", "MLOPS_", "PYTHONPATH", "COLUMNS", "PYTEST_XDIST_WORKER")
 """Variables that are read when they are needed, by nothing that is imported ahead: each program may have its own."""
 
+SET_BY_LIBRARIES = ("KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK", "_RJEM_MALLOC_CONF", "SPARK_LOCAL_IP", "PYARROW_IGNORE_TIMEZONE")
+"""What scikit-learn, Polars and pandera set as they are imported: a test process has them from some test on, and a user's shell not."""
+
 
 @dataclass(frozen=True)
 class Begun:
