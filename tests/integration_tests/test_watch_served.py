@@ -59,7 +59,7 @@ def watched(registered: Project, tmp_path_factory: pytest.TempPathFactory) -> It
     folder = tmp_path_factory.mktemp("watched")
     digests = {scope: digest_of(f"{scope}-key") for scope in SCOPES}
     keys = {scope: {"digest": digest, "scopes": [scope]} for scope, digest in digests.items()}
-    with serving(registered, folder, api_keys=keys, open_metrics=True, limits={"deadline_ms": 5000}) as server:
+    with serving(registered, folder, api_keys=keys, open_metrics=True, limits={"deadline_ms": 5000}, record={"mode": "durable"}) as server:
         config = folder / "monitoring_config.yaml"
         content = {
             **yaml.safe_load(config.read_text()),
@@ -126,7 +126,8 @@ def test_the_page_and_the_figures_are_those_of_the_last_run(watched: Watched) ->
     assert "<code>mlops release start VERSION</code> begins one" in page
     assert "mlops_monitor" not in watched.ask("/metrics")[1]
     figures = watched.server.folder / "figures.prom"
-    wait_for((watched.server.folder / "records").is_dir, 60, "what was asked on record")
+    assert watched.ask("/predict", {"records": [watched.server.example]}, "predict")[0] == 200
+    rows = sum(float(line.split()[-1]) for line in watched.ask("/metrics")[1].splitlines() if line.startswith("mlops_rows_total{"))
     watched.project.mlops("monitor", "run", "--close", "--config", str(watched.config), "--metrics", str(figures))
     wait_for(lambda: watched.ask("/monitoring", scope="monitoring")[0] == 200, 60, "the page of the run")
     _, page, headers = watched.ask("/monitoring", scope="monitoring")
@@ -139,7 +140,7 @@ def test_the_page_and_the_figures_are_those_of_the_last_run(watched: Watched) ->
     assert "Basic" in " ".join(watched.ask("/monitoring")[2].get_all("WWW-Authenticate"))
     scraped = watched.ask("/metrics")[1]
     assert figures.read_text() in scraped
-    assert 'mlops_monitor_figure{figure="rows",model="champion",pipeline="small",version="1"} 3.0' in scraped
+    assert f'mlops_monitor_figure{{figure="rows",model="champion",pipeline="small",version="1"}} {rows}' in scraped
     assert 'mlops_monitor_rule_broken{model="champion",pipeline="small",rule="few",severity="critical"} 1.0' in scraped
     assert "mlops_labels_total" in scraped
 
