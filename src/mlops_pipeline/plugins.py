@@ -359,6 +359,12 @@ def part(kind: type[Kind], name: str, key: str = "") -> Kind:
     return known[name]
 
 
+def parts_of_model(name: str, encoder: str | None) -> tuple[Estimator, Encoder]:
+    """The estimator, and the encoder that is named or else is the estimator's own."""
+    estimator = part(Estimator, name, "train.estimator")
+    return estimator, part(Encoder, encoder or estimator.encoder, "train.encoder")
+
+
 def owner(part: Part) -> Owner:
     """Who a part is from."""
     found, from_ = _table().get((type(part), part.name), (None, Owner("unknown")))

@@ -18,7 +18,7 @@ from mlops_pipeline import plugins
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.inference.engine import OnnxEngine
 from mlops_pipeline.modelling.candidates import Shape, candidates
-from mlops_pipeline.modelling.estimators import encoded, fit, native, native_categories, parts_of_model, predict
+from mlops_pipeline.modelling.estimators import encoded, fit, native, native_categories, predict
 from mlops_pipeline.modelling.fitting import Fitting
 from mlops_pipeline.modelling.formats.skops import load_model
 from mlops_pipeline.modelling.frame import model_input
@@ -87,7 +87,7 @@ def test_a_network_is_saved_loaded_and_served_without_pytorch_at_any_number_of_r
 
 
 def test_without_pytorch_the_extra_is_named_in_one_line() -> None:
-    part, _ = parts_of_model("torch_tabm", None)
+    part, _ = plugins.parts_of_model("torch_tabm", None)
     absent = replace(part, extra=plugins.Extra("no_such_library", "PyTorch", "torch"))
     with pytest.raises(PipelineError) as caught:
         plugins.check_extra(absent)

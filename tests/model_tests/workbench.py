@@ -18,7 +18,7 @@ from mlops_pipeline.contract.evaluation import TwinReport
 from mlops_pipeline.contract.spec import Column as ColumnOf
 from mlops_pipeline.contract.spec import Contract
 from mlops_pipeline.files import write_json
-from mlops_pipeline.modelling.estimators import build_model, fit, parts_of_model, predict
+from mlops_pipeline.modelling.estimators import build_model, fit, predict
 from mlops_pipeline.modelling.formats import twin as twins
 from mlops_pipeline.modelling.formats.skops import save_model
 from mlops_pipeline.modelling.formats.version import model_digest as digest_of
@@ -147,7 +147,7 @@ def save(folder: Path, name: str, model: Pipeline, x: Any, task: Task) -> None:
 
 def of_parts(name: str, what: str) -> list[str]:
     """What the parts of a model say that it needs."""
-    return [each for part in parts_of_model(name, None) for each in getattr(part, what)]
+    return [each for part in plugins.parts_of_model(name, None) for each in getattr(part, what)]
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ from mlops_pipeline.contract.task import TASKS, Task
 from mlops_pipeline.errors import PipelineError
 from mlops_pipeline.events import ignored
 from mlops_pipeline.layout import layout_of
-from mlops_pipeline.modelling.estimators import build_model, check_answers, parts_of_model, why_not_fitted
+from mlops_pipeline.modelling.estimators import build_model, check_answers, why_not_fitted
 from mlops_pipeline.modelling.gate import Judged, decide
 from mlops_pipeline.modelling.metrics import Predictions, point
 from mlops_pipeline.pipeline import runner
@@ -528,7 +528,7 @@ def test_where_a_fit_fails_in_a_file_of_ones_own_is_told(tmp_path: Path) -> None
     model = build_model("ridge", "regression", {"a": Column(kind="number")}, {}, 0, "mine")
     with pytest.raises(KeyError) as caught:
         model.fit(pl.DataFrame({"a": [1.0]}).to_pandas(), [1.0])
-    parts = parts_of_model("ridge", "mine")
+    parts = plugins.parts_of_model("ridge", "mine")
     assert why_not_fitted(caught.value, parts, {"a": Column(kind="number")}) == "KeyError: 'nothing' (beside.py, line 2)"
     assert why_not_fitted(caught.value, parts, {"a": Column(kind="number", private=True)}) == "KeyError (beside.py, line 2)"
 

@@ -160,16 +160,10 @@ def all_parts_of(
     name: str, encoder: str | None, params: dict[str, Any]
 ) -> tuple[plugins.Estimator, list[plugins.Estimator | plugins.Encoder]]:
     """The estimator; and it, the encoder, and those of the members that a blend's parameters name."""
-    estimator, encodes = parts_of_model(name, encoder)
+    estimator, encodes = plugins.parts_of_model(name, encoder)
     members = params.get("members") or () if estimator.settings is Members else ()
-    within = [part for one in members for part in parts_of_model(one["estimator"], one.get("encoder"))]
+    within = [part for one in members for part in plugins.parts_of_model(one["estimator"], one.get("encoder"))]
     return estimator, [estimator, encodes, *within]
-
-
-def parts_of_model(name: str, encoder: str | None) -> tuple[plugins.Estimator, plugins.Encoder]:
-    """The estimator, and the encoder that is named or else is the estimator's own."""
-    estimator = plugins.part(plugins.Estimator, name, "train.estimator")
-    return estimator, plugins.part(plugins.Encoder, encoder or estimator.encoder, "train.encoder")
 
 
 def build_model(
@@ -187,7 +181,7 @@ def build_model(
     """
     from sklearn.pipeline import Pipeline
 
-    part, encodes = parts_of_model(name, encoder)
+    part, encodes = plugins.parts_of_model(name, encoder)
     if part.settings is not None:
         estimator = _with_settings(part, task, seed, params)
     else:

@@ -15,7 +15,7 @@ from mlops_pipeline.contract.task import has_classes
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import sha256_of_file
 from mlops_pipeline.layout import Layout, sqlite_uri
-from mlops_pipeline.modelling.estimators import build_model, check_answers, fit, parts_of_model, predict, why_not_fitted
+from mlops_pipeline.modelling.estimators import build_model, check_answers, fit, predict, why_not_fitted
 from mlops_pipeline.modelling.fitting import fitting_of
 from mlops_pipeline.modelling.folds import cutter, forward, in_time, kept_together
 from mlops_pipeline.modelling.frame import positive_index
@@ -47,7 +47,7 @@ def tune(settings: Settings, layout: Layout, table: pl.DataFrame, x: Any, y: Any
     The sampler of every trial is seeded by the number of trials finished before it, so that a search that was killed
     and resumed asks the same questions as one that was not. A ``time_budget_s`` gives that up: time is not a seed.
     """
-    estimator, _ = parts_of_model(settings.train.estimator, settings.train.encoder)
+    estimator, _ = plugins.parts_of_model(settings.train.estimator, settings.train.encoder)
     if not settings.tuning.trials:
         return Tuned()
     if estimator.search is None:
@@ -84,7 +84,7 @@ def _result(study: Study, settings: Settings, console: Console) -> Tuned:
     sign = -1 if study.direction.name == "MINIMIZE" else 1
     best = max(complete, key=lambda trial: sign * float(trial.value or 0))
     console.print(f"            {len(asked)} trials, best cross-validated {tuning_metric(settings)} {best.value:.4f}")
-    estimator, _ = parts_of_model(settings.train.estimator, settings.train.encoder)
+    estimator, _ = plugins.parts_of_model(settings.train.estimator, settings.train.encoder)
     params = plugins.sought(estimator, optuna.trial.FixedTrial(best.params, best.number))
     return Tuned(params, {"trials": len(asked), "pruned": len(asked) - len(complete), "best": round(float(best.value or 0), 6)})
 
@@ -103,7 +103,7 @@ def _study(settings: Settings, layout: Layout) -> Study:
         (data.task, data.target, data.positive, data.time_column, data.min_level_rows),
         [(name, column.kind, column.private) for name, column in feature_columns(settings).items()],
     )
-    parts = (*parts_of_model(settings.train.estimator, settings.train.encoder), plugins.part(plugins.Metric, metric))
+    parts = (*plugins.parts_of_model(settings.train.estimator, settings.train.encoder), plugins.part(plugins.Metric, metric))
     files = (layout.train, layout.lock, *CODE, *plugins.files(parts), *files_read(settings))
     made_with = [sha256_of_file(path) for path in files if path.exists()]
     key = hashlib.sha256(f"{made_with} {asked!r}".encode()).hexdigest()[:16]
@@ -167,7 +167,7 @@ def _trial(trial: Trial, settings: Settings, x: Any, y: Any, table: pl.DataFrame
     import optuna
 
     data = settings.dataset
-    estimator, _ = parts_of_model(settings.train.estimator, settings.train.encoder)
+    estimator, _ = plugins.parts_of_model(settings.train.estimator, settings.train.encoder)
     params = {**settings.train.params, **plugins.sought(estimator, trial)}
     scores: list[float] = []
     for step, (fitted, scored) in enumerate(folds):
@@ -183,7 +183,7 @@ def _trial(trial: Trial, settings: Settings, x: Any, y: Any, table: pl.DataFrame
         try:
             fit(model, x.iloc[fitted], y[fitted], settings.train.threads, fitting_of(settings, table[fitted], y[fitted]))
         except Exception as error:  # the libraries raise types of their own for parameters out of range
-            why = why_not_fitted(error, parts_of_model(settings.train.estimator, settings.train.encoder), feature_columns(settings))
+            why = why_not_fitted(error, plugins.parts_of_model(settings.train.estimator, settings.train.encoder), feature_columns(settings))
             raise PipelineError(f"train.params = {params}: {estimator.name} refuses to fit: {why}") from error
         classes = [] if not has_classes(data.task) else sorted(set(y[fitted].tolist()), key=lambda value: (str(type(value)), value))
         check_answers(estimator, model, x.iloc[scored].head(5), data.task, classes)

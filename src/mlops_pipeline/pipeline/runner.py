@@ -97,10 +97,9 @@ def run(
         first = min(first_forced, next((place for place, stage in enumerate(STAGES) if causes[stage.name]), len(STAGES)))
         trains = last >= STAGES.index(stage_named("train"))
         if trains and first < len(STAGES):
-            from mlops_pipeline.modelling.estimators import parts_of_model
             from mlops_pipeline.registry.runs import refuse_what_is_known_to_fail
 
-            for part in parts_of_model(settings.train.estimator, settings.train.encoder):
+            for part in plugins.parts_of_model(settings.train.estimator, settings.train.encoder):
                 plugins.check_extra(part)
             refuse_what_is_known_to_fail(settings, layout)
         ahead = STAGES[first : last + 1] if trains and (first_forced <= last or causes["train"] or causes["evaluate"]) else ()
