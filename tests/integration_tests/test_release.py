@@ -29,16 +29,17 @@ import yaml
 from mlops_pipeline import terminal
 from mlops_pipeline.config.pipeline import settings_of
 from mlops_pipeline.errors import PipelineError
-from mlops_pipeline.events import ChampionChanged, Event, ReleaseMoved, Warned, ignored, read_events
+from mlops_pipeline.events import ChampionChanged, Event, ReleaseMoved, Warned, as_line, event_of, ignored, read_events
 from mlops_pipeline.layout import layout_of
 from mlops_pipeline.monitoring.labels import add_labels
 from mlops_pipeline.registry.champion import RegistryWriter
+from mlops_pipeline.registry.versions import RELEASED_TAG, ROLLED_BACK_TAG
 from mlops_pipeline.release.controller import Controller, begin, promote, stop, tell_of
 from mlops_pipeline.release.evidence import SETTLE_S
 from mlops_pipeline.release.face import end_releases
 from mlops_pipeline.release.opened import Opened, opened
 from mlops_pipeline.release.policy import ABORTING, PROMOTING
-from mlops_pipeline.release.table import open_table
+from mlops_pipeline.release.table import Table, open_table
 from mlops_pipeline.release.wake import waking
 from tests.conftest import SMALL_SETTINGS, Project, wait_for, write_table
 from tests.integration_tests.clients import get, load, post
@@ -258,6 +259,53 @@ def test_a_release_that_is_ended_after_the_alias_has_moved_has_the_former_champi
     answers_with(released, "1")
 
 
+def test_a_person_who_brings_the_former_champion_back_is_not_overruled_by_a_release_gone_on_with(
+    released: Released,
+) -> None:
+    of = opened(released.config)
+    registry = of.registry()
+
+    def looked(table: Table) -> tuple[str, str, int | None]:
+        with Controller(of, table, ignored) as controller:
+            controller.look()
+        last, champion = table.last(number), registry.champion()
+        assert last is not None
+        return last.state, last.reason, None if champion is None else champion.number
+
+    with closing(of.table()) as table:
+        number = begin(of, table, 1, 2, "test", "test")
+        moved(table, number, step=PROMOTING, weight=1.0)
+        with registry.deciding(ignored):  # and killed before it has written «promoted»
+            registry.promote(2, None, ignored, "released", f"release {number}")
+        released.mlops("models", "promote", "1", *pipeline(released))
+        assert looked(table) == ("aborted", "version 1 was made champion again after version 2 was released", 1)
+        # What an earlier release did is no word on this one, also where its number was the same in another table.
+        number = begin(of, table, 1, 2, "test", "test")
+        before = as_line(replace(event_of_release(registry), reason=f"release {number}")).decode()
+        registry.retag(2, {RELEASED_TAG: before})
+        moved(table, number, step=PROMOTING, weight=1.0)
+        assert looked(table) == ("promoted", "version 2 is champion", 2)
+    released.mlops("models", "rollback", *pipeline(released))
+    registry.retag(2, {ROLLED_BACK_TAG: ""})
+
+
+def event_of_release(registry: RegistryWriter) -> ChampionChanged:
+    event = event_of(registry.get(2).tags[RELEASED_TAG])
+    assert isinstance(event, ChampionChanged)
+    return event
+
+
+def test_a_pause_that_comes_too_late_is_refused(released: Released) -> None:
+    of = opened(released.config)
+    with closing(of.table()) as table:
+        number = begin(of, table, 1, 2, "test", "test")
+        moved(table, number, step=PROMOTING, weight=1.0)
+        said = released.mlops("release", "pause", "--config", str(released.config), check=False)
+        assert (said.returncode, "too late to pause it, version 2 is becoming champion" in said.stderr) == (2, True), said.stderr
+        assert [each.state for each in table.transitions(number)] == ["running", "running"]
+        stop(of, table, "test", "test")
+
+
 def test_what_is_refused_changes_nothing_and_what_is_away_for_a_moment_loses_nothing(
     released: Released, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -326,6 +374,30 @@ def test_a_memory_that_is_away_holds_no_rollback_up_and_what_has_ended_is_told_w
         assert "what was decided is done; it cannot be told now, and is at the next look" in said.getvalue()
         tell_of(of, table, told.append)
         assert [event.reason for event in told if isinstance(event, ReleaseMoved)][-1] == "a person's word"
+
+
+def test_a_rollback_goes_on_where_the_table_of_releases_is_away_and_the_next_look_ends_the_release(
+    released: Released, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    of, said = opened(released.config), StringIO()
+    registry = of.registry()
+    registry.promote(2, None, ignored)
+    with closing(of.table()) as table:
+        number = begin(of, table, 2, 1, "test", "test")
+        with monkeypatch.context() as away:
+            away.setattr(Opened, "table_there", lambda _: (_ for _ in ()).throw(PipelineError("does not answer")))
+            with registry.deciding(ignored):
+                end_releases(released.project.config, terminal.opened(said, 1000), "a person's word")
+                registry.rollback(ignored)
+        assert said.getvalue().startswith("no release was ended, since the table of releases cannot be asked: ")
+        assert said.getvalue().endswith("ends one that is under way once it can: does not answer\n")
+        with Controller(of, table, ignored) as controller:
+            controller.look()
+        last, champion = table.last(number), registry.champion()
+        assert last is not None
+        assert champion is not None
+        assert (last.state, champion.number) == ("promoted", 1)
+    registry.retag(2, {ROLLED_BACK_TAG: ""})
 
 
 def pipeline(released: Released) -> tuple[str, str]:

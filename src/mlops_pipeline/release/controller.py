@@ -358,10 +358,11 @@ def _over(
 def promote(of: Opened, table: Table, started: Started, last: Transition, tell: Listener) -> str:
     """Move the alias, if it is not moved yet, and write ``promoted``; why the version may not be taken, else empty.
 
-    Nothing is moved where ``last`` is the last transition no more, or the registry calls a third version champion. Raises
-    :class:`PipelineError` where that cannot be done now and may be later.
+    Nothing is moved where ``last`` is the last transition no more, or the registry calls a third version champion; nor where the alias
+    was moved by this release already and somebody has moved it back since. Raises :class:`PipelineError` where that cannot be done now
+    and may be later.
     """
-    registry = of.registry()
+    registry, released = of.registry(), f"release {started.number}"
     with registry.deciding(tell):
         now = table.last(started.number)
         former = registry.champion()
@@ -373,7 +374,10 @@ def promote(of: Opened, table: Table, started: Started, last: Transition, tell: 
             return f"a worker tripped: {tripped[0].reason}"
         if former is None or str(former.number) != started.challenger:
             try:
-                registry.promote(int(started.challenger), None, tell, "released", f"release {started.number}")
+                # Tables of two machines may number alike: what was released before this release began was released by another.
+                if former is not None and registry.was_released(int(started.challenger), released, started.made):
+                    return f"version {former.number} was made champion again after version {started.challenger} was released"
+                registry.promote(int(started.challenger), None, tell, "released", released)
             except PipelineError as error:
                 if isinstance(error, (RegistryUnreachable, ServiceAway)) or (isinstance(error, Unfit) and error.reason in MAY_COME_BACK):
                     raise
