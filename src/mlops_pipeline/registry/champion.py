@@ -32,12 +32,12 @@ from mlops_pipeline.registry.lock import putting_off, store_lock
 from mlops_pipeline.registry.reader import RegisteredModel, RegistryUnreachable
 from mlops_pipeline.registry.runs import described
 from mlops_pipeline.registry.versions import (
+    BECAME_TAG,
     CHALLENGER,
     CHAMPION,
     CONTENT_TAG,
     HISTORY_TAG,
     LOOKED_AT_TAG,
-    RELEASED_TAG,
     ROLLED_BACK_TAG,
     TOLD_TAG,
     UNTOLD_TAG,
@@ -118,13 +118,13 @@ class RegistryWriter(RegisteredModel):
                 self._tell_of_another(champion, tell)
             yield
 
-    def was_released(self, number: int, reason: str, since: float) -> bool:
-        """Whether a release that gives this reason has made a version champion since a moment, in seconds since 1970.
+    def became_champion(self, number: int, since: float) -> bool:
+        """Whether a version has become champion since a moment, in seconds since 1970, whoever is champion now.
 
         Known for sure only while :meth:`deciding`, since then what was begun before is told.
         """
-        event = event_of(self.get(number).tags.get(RELEASED_TAG, ""))
-        return isinstance(event, ChampionChanged) and event.reason == reason and event.time.timestamp() >= since
+        event = event_of(self.get(number).tags.get(BECAME_TAG, ""))
+        return isinstance(event, ChampionChanged) and event.time.timestamp() >= since
 
     def _tell_late(self, version: Version, tell: Listener) -> None:
         """What its maker began and was killed over: it may not have come to it, and then there is nothing to tell."""
@@ -167,8 +167,7 @@ class RegistryWriter(RegisteredModel):
         if event is not None:
             tell(event)
         if isinstance(event, ChampionChanged):
-            released = {RELEASED_TAG: as_line(event).decode()} if event.how == "released" else {}
-            self.retag(number, {TOLD_TAG: "true", **released})
+            self.retag(number, {TOLD_TAG: "true", BECAME_TAG: as_line(event).decode()})
             for former in self.versions():
                 if former.number != number and former.tags.get(TOLD_TAG):
                     self.retag(former.number, {TOLD_TAG: ""})

@@ -358,11 +358,11 @@ def _over(
 def promote(of: Opened, table: Table, started: Started, last: Transition, tell: Listener) -> str:
     """Move the alias, if it is not moved yet, and write ``promoted``; why the version may not be taken, else empty.
 
-    Nothing is moved where ``last`` is the last transition no more, or the registry calls a third version champion; nor where the alias
-    was moved by this release already and somebody has moved it back since. Raises :class:`PipelineError` where that cannot be done now
-    and may be later.
+    Nothing is moved where ``last`` is the last transition no more, or the registry calls a third version champion; nor where the
+    challenger has been champion since the release began, and somebody has moved the alias back. Raises :class:`PipelineError` where that
+    cannot be done now and may be later.
     """
-    registry, released = of.registry(), f"release {started.number}"
+    registry = of.registry()
     with registry.deciding(tell):
         now = table.last(started.number)
         former = registry.champion()
@@ -374,10 +374,9 @@ def promote(of: Opened, table: Table, started: Started, last: Transition, tell: 
             return f"a worker tripped: {tripped[0].reason}"
         if former is None or str(former.number) != started.challenger:
             try:
-                # Tables of two machines may number alike: what was released before this release began was released by another.
-                if former is not None and registry.was_released(int(started.challenger), released, started.made):
-                    return f"version {former.number} was made champion again after version {started.challenger} was released"
-                registry.promote(int(started.challenger), None, tell, "released", released)
+                if former is not None and registry.became_champion(int(started.challenger), started.made):
+                    return f"version {former.number} was made champion again after version {started.challenger} had become it"
+                registry.promote(int(started.challenger), None, tell, "released", f"release {started.number}")
             except PipelineError as error:
                 if isinstance(error, (RegistryUnreachable, ServiceAway)) or (isinstance(error, Unfit) and error.reason in MAY_COME_BACK):
                     raise

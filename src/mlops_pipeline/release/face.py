@@ -524,8 +524,8 @@ def end_releases(pipeline: Path, console: Console, why: str) -> None:
             stop(of, table, why, current_user())
     except PipelineError as error:  # nobody waits for a table to be rid of a champion; the next look ends what is of another champion
         console.print(
-            f"no release was ended, since the table of releases cannot be asked: a challenger may answer its share until its lease ends; "
-            f"`mlops release abort{of.option}` ends one that is under way once it can: {error}"
+            f"a release may still be under way, since the table of releases cannot be asked: a challenger may answer its share until its "
+            f"lease ends; `mlops release abort{of.option}` ends one that is under way once it can: {error}"
         )
         return
     afterwards(partial(_tell_ended, of, console))
