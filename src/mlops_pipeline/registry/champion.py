@@ -408,7 +408,8 @@ class RegistryWriter(RegisteredModel):
         if is_complete(folder, version.content_sha256):
             return folder
         if version.tags.get(CONTENT_TAG) and not version.content_sha256:
-            raise Unfit("checksum", f"{self.name} version {version.number}: its digest is none: register it anew with `mlops run`")
+            anew = f"register it anew with `mlops run{self._option}`"
+            raise Unfit("checksum", f"{self.name} version {version.number}: its digest is none: {anew}")
         artifacts = tracking_uri(self._tracking.settings, self._layout.default_tracking_uri)
         origin = Origin(self.uri, self.name, version.number, version.location, version.content_sha256, artifacts)
         with alone_beside(folder):

@@ -139,6 +139,7 @@ class Controller:
             "" if champion in ("", started.champion, started.challenger) else champion,
             self._stood_still(last, now),
             last.weight,
+            self._of.option,
         )
         decision = decide(policy, standing, evidence, now)
         if problem and decision.move != "abort":  # what is not seen is not lacking, however late it is
@@ -288,6 +289,7 @@ def begin(of: Opened, table: Table, champion: int, challenger: int, reason: str,
         reason=reason,
         who=who,
         lease_until=lease_end(of.settings),
+        option=of.option,
     )
 
 

@@ -98,7 +98,7 @@ def start(console: Console, config: Path | None, version: int, reason: str, *, w
             raise PipelineError(why)
         if challenger.refused:
             raise PipelineError(f"{registry.name} version {version}: {challenger.why_refused(of.option_of_pipeline)}")
-        table.refuse_beside_another(of.model)
+        table.refuse_beside_another(of.model, of.option)
         of.check(str(champion.number))
         registry.fetch(challenger)
         of.refuse_unfit(str(champion.number), str(version))
@@ -459,7 +459,7 @@ def report_test(console: Console, config: Path | None, number: int, output: Path
     with _there(config) as (of, table):
         if table is None:
             raise PipelineError(f"release {number}: there is none: `mlops release start VERSION{of.option}` begins the first")
-        started = table.started(number)
+        started = table.started(number, of.option)
         experiment, units = units_of(of, started, table.transitions(number))
     return tell(console, experiment, units, output, as_json=as_json)
 
