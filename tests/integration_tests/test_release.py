@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import sqlite3
 import time
@@ -38,9 +37,9 @@ from mlops_pipeline.release.evidence import SETTLE_S
 from mlops_pipeline.release.face import end_releases
 from mlops_pipeline.release.opened import Opened, opened
 from mlops_pipeline.release.policy import ABORTING, PROMOTING
-from mlops_pipeline.release.table import open_table
+from mlops_pipeline.release.table import Table, open_table
 from mlops_pipeline.release.wake import waking
-from tests.conftest import SMALL_SETTINGS, Project, wait_for, write_table
+from tests.conftest import SMALL_SETTINGS, Project, copied, wait_for, write_table
 from tests.integration_tests.clients import get, load, post
 from tests.integration_tests.conftest import Server, serving, started
 from tests.integration_tests.receivers import alertmanager, alerts_at, receiver
@@ -90,16 +89,58 @@ class Released:
 def released(challenged: Project, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Released]:
     """A server of a champion, and version 2, which passed its gate and is called challenger."""
     folder = tmp_path_factory.mktemp("release")
-    shutil.copytree(challenged.folder, folder / "project", symlinks=True)
-    project = Project(folder / "project", folder / "project/pipeline.yaml")
-    (folder / "project/configs").mkdir(exist_ok=True)
-    config = folder / "project/configs/release_config.yaml"
+    project = copied(challenged, folder / "project")
     with serving(project, folder / "served", record={"mode": "durable"}) as server:
-        watch = folder / "served/monitoring_config.yaml"
-        watch.write_text(yaml.safe_dump({**yaml.safe_load(watch.read_text()), "serving": "serving.yaml"}))
-        settings = {"serving": str(folder / "served/serving.yaml"), "monitoring": str(watch), "look_s": 0.2, "policy": POLICY}
-        config.write_text(yaml.safe_dump(settings))
-        yield Released(project, server, config)
+        yield Released(project, server, releasing(project, folder / "served"))
+
+
+def releasing(project: Project, served: Path) -> Path:
+    """The settings of a project's releases, whose server has its own in a folder."""
+    (project.folder / "configs").mkdir(exist_ok=True)
+    config, watch = project.folder / "configs/release_config.yaml", served / "monitoring_config.yaml"
+    watch.write_text(yaml.safe_dump({"state": {"file": str(served / "state.sqlite")}, "serving": "serving.yaml"}))
+    settings = {"serving": str(served / "serving.yaml"), "monitoring": str(watch), "look_s": 0.2, "policy": POLICY}
+    config.write_text(yaml.safe_dump(settings))
+    return config
+
+
+@dataclass(frozen=True)
+class Undone:
+    """A project for one test, with a release that is becoming champion while nobody carries it on."""
+
+    project: Project
+    of: Opened
+    table: Table
+    number: int
+
+    def mlops(self, command: str, *words: str, **options: Any) -> Any:
+        """A command about releases, or versions, with the settings it needs."""
+        return self.project.mlops(
+            command, *words, "--config", str(self.of.origin if command == "release" else self.project.config), **options
+        )
+
+    def looked(self) -> tuple[str, str, int]:
+        """What a controller that goes on makes of the release, and who is champion then."""
+        with Controller(self.of, self.table, ignored) as controller:
+            controller.look()
+        last, champion = self.table.last(self.number), self.of.registry().champion()
+        assert last is not None
+        assert champion is not None
+        return last.state, last.reason, champion.number
+
+
+@pytest.fixture
+def undone(challenged: Project, tmp_path: Path) -> Iterator[Undone]:
+    """Of version 2 beside version 1; the alias has not moved yet."""
+    project = copied(challenged, tmp_path / "project")
+    (tmp_path / "served").mkdir()
+    record = {"folder": str(tmp_path / "served/records")}
+    (tmp_path / "served/serving.yaml").write_text(yaml.safe_dump({"pipeline": str(project.config), "record": record}))
+    of = opened(releasing(project, tmp_path / "served"))
+    with closing(of.table()) as table:
+        number = begin(of, table, 1, 2, "test", "test")
+        moved(table, number, step=PROMOTING, weight=1.0)
+        yield Undone(project, of, table, number)
 
 
 def asked(released: Released, seed: int, rows: int = 80) -> None:
@@ -256,6 +297,46 @@ def test_a_release_that_is_ended_after_the_alias_has_moved_has_the_former_champi
     monkeypatch.undo()
     released.mlops("models", "rollback", "--config", str(released.project.config))
     answers_with(released, "1")
+
+
+def test_a_person_who_brings_the_former_champion_back_is_not_overruled_by_a_release_gone_on_with(undone: Undone) -> None:
+    registry = undone.of.registry()
+    with registry.deciding(ignored):  # and killed before it has written «promoted»
+        registry.promote(2, None, ignored, "released", f"release {undone.number}")
+    undone.mlops("models", "promote", "1")
+    assert undone.looked() == ("aborted", "version 1 was made champion again after version 2 had become it", 1)
+    # What was before a release began is no word on it.
+    again = replace(undone, number=begin(undone.of, undone.table, 1, 2, "test", "test"))
+    moved(again.table, again.number, step=PROMOTING, weight=1.0)
+    assert again.looked() == ("promoted", "version 2 is champion", 2)
+
+
+def test_so_it_is_where_a_person_made_the_challenger_champion_before_and_nobody_looked(undone: Undone) -> None:
+    undone.mlops("models", "promote", "2")
+    undone.mlops("models", "promote", "1")
+    assert undone.looked() == ("aborted", "version 1 was made champion again after version 2 had become it", 1)
+
+
+def test_so_it_is_after_a_rollback_that_went_on_while_the_table_of_releases_was_away(
+    undone: Undone, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said, registry = StringIO(), undone.of.registry()
+    with monkeypatch.context() as away, registry.deciding(ignored):
+        registry.promote(2, None, ignored, "released", f"release {undone.number}")
+        away.setattr(Opened, "table_there", lambda _: (_ for _ in ()).throw(PipelineError("does not answer")))
+        end_releases(undone.project.config, terminal.opened(said, 1000), "a person's word")
+        registry.rollback(ignored)
+    assert said.getvalue().startswith("a release may still be under way, since the table of releases cannot be asked: ")
+    assert said.getvalue().endswith("ends one that is under way once it can: does not answer\n")
+    assert undone.looked() == ("aborted", "version 1 was made champion again after version 2 had become it", 1)
+
+
+def test_a_pause_that_comes_too_late_is_refused_and_an_abort_is_not(undone: Undone) -> None:
+    said = undone.mlops("release", "pause", check=False)
+    assert (said.returncode, "too late to pause it, version 2 is becoming champion" in said.stderr) == (2, True), said.stderr
+    assert [each.state for each in undone.table.transitions(undone.number)] == ["running", "running"]
+    undone.mlops("release", "abort", "--reason", "enough seen")
+    assert undone.looked() == ("aborted", "enough seen", 1)
 
 
 def test_what_is_refused_changes_nothing_and_what_is_away_for_a_moment_loses_nothing(

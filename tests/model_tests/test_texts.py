@@ -17,6 +17,7 @@ from mlops_pipeline.contract.values import MISSING
 from mlops_pipeline.inference.ngrams import Cut, hidden, pieces_of, words_of
 from mlops_pipeline.modelling.candidates import Shape, candidates
 from mlops_pipeline.modelling.estimators import build_model, fit, predict
+from mlops_pipeline.modelling.fitting import Fitting
 from mlops_pipeline.modelling.formats.skops import load_model, save_model
 from mlops_pipeline.modelling.masked import without
 from mlops_pipeline.modelling.summary import columns_of, levels_in
@@ -107,6 +108,24 @@ def test_of_a_private_text_a_model_keeps_salted_digests_of_words_that_several_ro
     assert len(kept) == len(pieces - {"zacharias"}) == 6
     assert not {*pieces, *hidden(sorted(pieces), "")}.intersection(kept)
     assert kept == sorted(kept)
+
+
+def test_the_numbers_that_texts_are_drawn_together_to_follow_from_the_seed_to_the_last_byte(tmp_path: Path) -> None:
+    draw = np.random.default_rng(0)
+    x = pd.DataFrame({"review": [" ".join(f"word{each}" for each in draw.integers(0, 200, 12)) for _ in range(300)]}, dtype=object)
+    y = draw.random(300) < 0.5
+
+    def made(name: str, seed: int) -> tuple[bytes, Any]:
+        columns = {"review": Column(kind="text")}
+        model = build_model("lightgbm", "binary", columns, {"n_estimators": 5}, seed, "tfidf", {"numbers": 6})
+        fit(model, x, y.astype(int), 1, Fitting(seed=seed))
+        save_model(tmp_path / name, model, x.head(20), x.head(3), "binary", ["scikit-learn"])
+        return (tmp_path / name / "model.skops").read_bytes(), model.named_steps["columns"].transform(x)
+
+    (first, numbers), (again, _), (_, others) = made("first", 1), made("again", 1), made("other", 2)
+    assert first == again
+    assert numbers.shape == others.shape == (300, 6)
+    assert not np.allclose(np.abs(numbers), np.abs(others), atol=1e-3)
 
 
 def test_trees_on_many_ngrams_have_no_twin_and_say_what_to_set() -> None:

@@ -10,6 +10,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
@@ -527,11 +528,13 @@ def test_a_change_whose_maker_was_killed_before_it_told_is_told_once_by_the_next
         return [(e.version, e.former, e.how, e.reason, e.user) for e in heard if isinstance(e, ChampionChanged)]
 
     monkeypatch.setenv("MLOPS_USER", "anna")
+    before = time.time()
     with pytest.raises(KeyboardInterrupt):
         registry.make_champion(2, "promoted by hand", killed, "the old one drifts")
     monkeypatch.setenv("MLOPS_USER", "berta")
     assert late() == [(2, 1, "promoted by hand", "the old one drifts", "anna")]
     assert late() == []
+    assert [registry.became_champion(2, since) for since in (before, time.time() + 1)] == [True, False]
     second = registry.get(2)
     assert (second.aliases, second.waits) == (frozenset({CHAMPION}), False)
     # Killed after it was told, and before it was noted that it is: it is told again, and kept once.
@@ -546,17 +549,28 @@ def test_a_change_whose_maker_was_killed_before_it_told_is_told_once_by_the_next
         pass
     assert list(read_events(layout.events)) == [event]
     assert late() == []
+    assert registry.became_champion(2, before), "whoever is champion now"
     # Killed before the alias has moved: another is champion then, and nobody is told.
     with monkeypatch.context() as short, pytest.raises(KeyboardInterrupt):
         short.setattr(MlflowClient, "set_registered_model_alias", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         registry.make_champion(3, "passed the gate", tell_and_keep)
     assert late() == []
+    assert not registry.became_champion(3, before)
     client.set_registered_model_alias("small", CHAMPION, "3")
     assert late() == [], "an alias that somebody sets later was not moved by who was killed"
     # Doing it again tells nothing, and takes away what a kill has left.
     client.set_registered_model_alias("small", CHALLENGER, "3")
     registry.make_champion(3, "passed the gate", killed)
     assert registry.get(3).aliases == {CHAMPION}
+
+
+def test_a_version_whose_digest_somebody_has_spoiled_is_registered_anew_with_the_settings_that_are_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = RegistryWriter(Tracking(*pipeline(tmp_path / "project")))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Unfit, match=r"version 1: its digest is none: register it anew with `mlops run --config project/pipeline\.yaml`"):
+        registry.fetch(Version(1, frozenset(), "", "f", 0.0, {CONTENT_TAG: "spoiled"}))
 
 
 def test_a_persons_word_whose_writer_was_killed_before_it_was_told_is_told_by_the_next_who_decides(

@@ -281,7 +281,8 @@ def test_an_online_test_ends_as_its_report_says() -> None:
     assert move("go_on")[0] == "stay"
     assert move("go_on", 1000)[0] == "give up"
     assert move("control")[0] == move("cannot_judge")[0] == "abort"
-    assert "waits for approval" in move("treatment")[1]
+    assert move("treatment")[1].endswith("waits for approval: `mlops release promote`")
+    assert move("treatment", option=" --config mine.yaml")[1].endswith("`mlops release promote --config mine.yaml`")
     assert move("treatment", approved_by="ada") == ("promote", "the test says take the challenger, of 500 units: since, approved by ada")
     for changes, said in (
         ({"arms": {"A": 1, "B": 1}}, "are champion and challenger, not A, B"),

@@ -109,7 +109,9 @@ def test_many_rows_of_few_requests_are_not_enough_and_what_is_not_known_is_said(
 def test_a_step_that_asks_for_a_person_is_left_when_one_says_so() -> None:
     policy = Policy(steps=(Step(weight=0.5, least_rows=0, approval=True),), guardrails={})
     asked = Standing("50 %", "running", 0.0)
-    assert decide(policy, asked, Evidence(), 1e9).move == "stay"
+    here, elsewhere = (decide(policy, each, Evidence(), 1e9) for each in (asked, asked._replace(option=" --config mine.yaml")))
+    assert here == ("stay", "waits for approval: `mlops release promote`", None)
+    assert elsewhere == ("stay", "waits for approval: `mlops release promote --config mine.yaml`", None)
     assert decide(policy, asked._replace(approved_by="ada"), Evidence(), 0.0).reason.endswith("approved by ada")
 
 

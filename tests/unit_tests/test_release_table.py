@@ -150,7 +150,11 @@ def test_a_decision_on_what_is_no_longer_so_is_not_taken(tmp_path: Path) -> None
 def test_one_release_of_a_model_at_a_time_under_one_controller(tmp_path: Path) -> None:
     table = open_table(tmp_path / "release.sqlite")
     number = begun(table)
-    with pytest.raises(PipelineError, match="release 1 of version 2 is under way"):
+    with pytest.raises(PipelineError, match=r"release 1 of version 2 is under way: `mlops release abort --config mine\.yaml` it first"):
+        begun(table, option=" --config mine.yaml")
+    with pytest.raises(PipelineError, match=r"release 7: there is none: `mlops release status --config mine\.yaml` shows the last"):
+        table.started(7, " --config mine.yaml")
+    with pytest.raises(PipelineError, match="release 1 of version 2 is under way: `mlops release abort` it first"):
         begun(table)
     assert table.renew(number, "one", time.time() + 30)
     assert not table.renew(number, "two", time.time() + 30)

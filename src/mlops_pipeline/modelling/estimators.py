@@ -445,10 +445,12 @@ def encoded(columns: Any, x: Any, y: Any, threads: int | None, during: Fitting =
     """The matrix of raw columns, by an encoder that is fitted to them and to numbers (float64) or classes.
 
     Of ``during`` it is told what rows belong to, for the target's means that a row is given are never of its own thing's rows, and the
-    seed by which other rows are drawn for these.
+    seed by which other rows are drawn for these, and texts are drawn together to numbers.
     """
     import numpy as np
     from threadpoolctl import threadpool_limits
+
+    from mlops_pipeline.modelling.texts import WeightedNgrams
 
     if np.issubdtype(y.dtype, np.floating):
         # Whole numbers would be taken for classes, a column each.
@@ -459,6 +461,9 @@ def encoded(columns: Any, x: Any, y: Any, threads: int | None, during: Fitting =
     by_thing = _folds_of_things(y, during) if means else []
     for encoder in means:
         encoder.set_params(cv=by_thing or _folds_at_random(encoder, y, during))
+    for _, step, _ in getattr(columns, "transformers", ()):
+        if isinstance(step, WeightedNgrams):
+            step.set_params(seed=during.seed)
     with threadpool_limits(limits=threads):
         matrix = columns.fit_transform(x, y) if hasattr(columns, "fit_transform") else columns.fit(x, y).transform(x)
     # What is saved does not remember places of rows.

@@ -21,8 +21,11 @@ class WeightedNgrams(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
     """Texts to TF-IDF: a sparse matrix, or with ``numbers`` a dense one of so many columns, by truncated SVD.
 
     An n-gram is kept if at least ``min_rows`` texts have it, and is one of the ``most`` that most texts have. A missing text has the one
-    n-gram ``NOTHING``. The numbers of a dense matrix are rounded to 32 bits: what a graph is given.
+    n-gram ``NOTHING``. The numbers of a dense matrix are rounded to 32 bits: what a graph is given. ``seed``: of what the decomposition
+    draws.
     """
+
+    seed = 0  # of models that were saved before there was another
 
     def __init__(
         self,
@@ -34,9 +37,10 @@ class WeightedNgrams(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         min_rows: int = MIN_LEVEL_ROWS,
         most: int = 50_000,
         numbers: int | None = None,
+        seed: int = 0,
     ) -> None:
         self.of, self.least, self.most_of, self.hidden = of, least, most_of, hidden
-        self.min_rows, self.most, self.numbers = min_rows, most, numbers
+        self.min_rows, self.most, self.numbers, self.seed = min_rows, most, numbers, seed
 
     def fit(self, x: Any, y: Any = None) -> Self:
         """Learn which n-grams there are, and how rare each is."""
@@ -73,7 +77,7 @@ class WeightedNgrams(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # 
         self.components_: np.ndarray | None = None
         if self.numbers is None:
             return matrix
-        self.components_ = _components(matrix, self.numbers)
+        self.components_ = _components(matrix, self.numbers, self.seed)
         return self.transform(x)
 
     def transform(self, x: Any) -> Any:
@@ -133,7 +137,7 @@ def _known(places: np.ndarray, times: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return places[order], times[order]
 
 
-def _components(matrix: Any, numbers: int) -> np.ndarray:
+def _components(matrix: Any, numbers: int, seed: int) -> np.ndarray:
     """Shape (n-grams, numbers); fewer numbers where there are fewer n-grams or texts."""
     from sklearn.decomposition import TruncatedSVD
     from threadpoolctl import threadpool_limits
@@ -143,4 +147,4 @@ def _components(matrix: Any, numbers: int) -> np.ndarray:
         return np.ones((matrix.shape[1], 1))
     # The last bits of a product depend on how many threads share it.
     with threadpool_limits(limits={"blas": 1}):
-        return np.ascontiguousarray(TruncatedSVD(n_components=width, random_state=0).fit(matrix).components_.T)
+        return np.ascontiguousarray(TruncatedSVD(n_components=width, random_state=seed).fit(matrix).components_.T)

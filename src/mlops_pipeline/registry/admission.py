@@ -64,7 +64,7 @@ def refusal(version: str, tags: Mapping[str, str], content_sha256: str, option: 
 
     ``option`` names the settings to a command.
     """
-    last = _last(tags, content_sha256)
+    last = last_word(tags, content_sha256)
     if last is not None and last.decision == "rejected":
         why = f"was rejected by {last.by} ({last.reason})"
     elif last is not None or _let_pass(tags, content_sha256):
@@ -81,7 +81,7 @@ def refusal(version: str, tags: Mapping[str, str], content_sha256: str, option: 
 def admitted_on(tags: Mapping[str, str], content_sha256: str) -> str:
     """The digest of the held-out rows on which the gate let this content pass; empty where a person's word counts, or nothing tells."""
     content, _, rows = tags.get(ADMITTED_TAG, "").partition(" ")
-    return rows if content == content_sha256 and _last(tags, content_sha256) is None else ""
+    return rows if content == content_sha256 and last_word(tags, content_sha256) is None else ""
 
 
 def admitted(content_sha256: str, test_sha256: str) -> dict[str, str]:
@@ -96,7 +96,7 @@ def waiting(content_sha256: str, *, by_a_run: bool = False) -> dict[str, str]:
 
 def waits(tags: Mapping[str, str], content_sha256: str) -> bool:
     """Whether a version is to become champion as soon as a person approves it."""
-    last = _last(tags, content_sha256)
+    last = last_word(tags, content_sha256)
     return tags.get(WAITS_TAG, "") == content_sha256 != "" and (last is None or last.decision == "approved")
 
 
@@ -120,7 +120,7 @@ def was_champion_before(tags: Mapping[str, str], content_sha256: str) -> dict[st
     return admitted(content_sha256, "")
 
 
-def _last(tags: Mapping[str, str], content_sha256: str) -> Decision | None:
+def last_word(tags: Mapping[str, str], content_sha256: str) -> Decision | None:
     """The word that counts: the last on this very content."""
     return next((one for one in reversed(decisions(tags)) if one.content_sha256 == content_sha256), None)
 

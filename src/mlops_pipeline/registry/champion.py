@@ -32,6 +32,7 @@ from mlops_pipeline.registry.lock import putting_off, store_lock
 from mlops_pipeline.registry.reader import RegisteredModel, RegistryUnreachable
 from mlops_pipeline.registry.runs import described
 from mlops_pipeline.registry.versions import (
+    BECAME_TAG,
     CHALLENGER,
     CHAMPION,
     CONTENT_TAG,
@@ -117,6 +118,14 @@ class RegistryWriter(RegisteredModel):
                 self._tell_of_another(champion, tell)
             yield
 
+    def became_champion(self, number: int, since: float) -> bool:
+        """Whether a version has become champion since a moment, in seconds since 1970, whoever is champion now.
+
+        Known for sure only while :meth:`deciding`, since then what was begun before is told.
+        """
+        event = event_of(self.get(number).tags.get(BECAME_TAG, ""))
+        return isinstance(event, ChampionChanged) and event.time.timestamp() >= since
+
     def _tell_late(self, version: Version, tell: Listener) -> None:
         """What its maker began and was killed over: it may not have come to it, and then there is nothing to tell."""
         event = event_of(version.tags[UNTOLD_TAG])
@@ -158,7 +167,7 @@ class RegistryWriter(RegisteredModel):
         if event is not None:
             tell(event)
         if isinstance(event, ChampionChanged):
-            self.retag(number, {TOLD_TAG: "true"})
+            self.retag(number, {TOLD_TAG: "true", BECAME_TAG: as_line(event).decode()})
             for former in self.versions():
                 if former.number != number and former.tags.get(TOLD_TAG):
                     self.retag(former.number, {TOLD_TAG: ""})
@@ -399,7 +408,8 @@ class RegistryWriter(RegisteredModel):
         if is_complete(folder, version.content_sha256):
             return folder
         if version.tags.get(CONTENT_TAG) and not version.content_sha256:
-            raise Unfit("checksum", f"{self.name} version {version.number}: its digest is none: register it anew with `mlops run`")
+            anew = f"register it anew with `mlops run{self._option}`"
+            raise Unfit("checksum", f"{self.name} version {version.number}: its digest is none: {anew}")
         artifacts = tracking_uri(self._tracking.settings, self._layout.default_tracking_uri)
         origin = Origin(self.uri, self.name, version.number, version.location, version.content_sha256, artifacts)
         with alone_beside(folder):

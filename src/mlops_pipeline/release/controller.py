@@ -139,6 +139,7 @@ class Controller:
             "" if champion in ("", started.champion, started.challenger) else champion,
             self._stood_still(last, now),
             last.weight,
+            self._of.option,
         )
         decision = decide(policy, standing, evidence, now)
         if problem and decision.move != "abort":  # what is not seen is not lacking, however late it is
@@ -288,6 +289,7 @@ def begin(of: Opened, table: Table, champion: int, challenger: int, reason: str,
         reason=reason,
         who=who,
         lease_until=lease_end(of.settings),
+        option=of.option,
     )
 
 
@@ -358,8 +360,9 @@ def _over(
 def promote(of: Opened, table: Table, started: Started, last: Transition, tell: Listener) -> str:
     """Move the alias, if it is not moved yet, and write ``promoted``; why the version may not be taken, else empty.
 
-    Nothing is moved where ``last`` is the last transition no more, or the registry calls a third version champion. Raises
-    :class:`PipelineError` where that cannot be done now and may be later.
+    Nothing is moved where ``last`` is the last transition no more, or the registry calls a third version champion; nor where the
+    challenger has been champion since the release began, and somebody has moved the alias back. Raises :class:`PipelineError` where that
+    cannot be done now and may be later.
     """
     registry = of.registry()
     with registry.deciding(tell):
@@ -373,6 +376,8 @@ def promote(of: Opened, table: Table, started: Started, last: Transition, tell: 
             return f"a worker tripped: {tripped[0].reason}"
         if former is None or str(former.number) != started.challenger:
             try:
+                if former is not None and registry.became_champion(int(started.challenger), started.made):
+                    return f"version {former.number} was made champion again after version {started.challenger} had become it"
                 registry.promote(int(started.challenger), None, tell, "released", f"release {started.number}")
             except PipelineError as error:
                 if isinstance(error, (RegistryUnreachable, ServiceAway)) or (isinstance(error, Unfit) and error.reason in MAY_COME_BACK):

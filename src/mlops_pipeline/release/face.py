@@ -26,7 +26,7 @@ from mlops_pipeline.registry.lock import afterwards
 from mlops_pipeline.registry.versions import CHALLENGER
 from mlops_pipeline.release.controller import Controller, Looked, begin, end, moved, of_fixed, stop, tell_of
 from mlops_pipeline.release.opened import Opened, opened
-from mlops_pipeline.release.policy import ABORTING
+from mlops_pipeline.release.policy import ABORTING, PROMOTING
 from mlops_pipeline.release.rendered import TARGETS, rendered
 from mlops_pipeline.release.shown import ending_lines, known_of, put_there
 from mlops_pipeline.release.table import LIVE, Release, Started, StateWord, Table, Transition
@@ -98,7 +98,7 @@ def start(console: Console, config: Path | None, version: int, reason: str, *, w
             raise PipelineError(why)
         if challenger.refused:
             raise PipelineError(f"{registry.name} version {version}: {challenger.why_refused(of.option_of_pipeline)}")
-        table.refuse_beside_another(of.model)
+        table.refuse_beside_another(of.model, of.option)
         of.check(str(champion.number))
         registry.fetch(challenger)
         of.refuse_unfit(str(champion.number), str(version))
@@ -257,6 +257,11 @@ def change(console: Console, config: Path | None, state: StateWord, reason: str)
             raise PipelineError(
                 f"release {release.number}: is being aborted: `mlops release abort{of.option}` again ends it, "
                 f"or `mlops release watch{of.option}`"
+            )
+        if state == "paused" and last.step == PROMOTING:  # the alias moves at any moment, or has moved
+            raise PipelineError(
+                f"release {release.number}: too late to pause it, version {release.challenger} is becoming champion: "
+                f"`mlops release abort{of.option}` ends it, and brings the former champion back"
             )
         if state == "running" and (tripped := table.breakers(release.number)):
             raise PipelineError(
@@ -454,7 +459,7 @@ def report_test(console: Console, config: Path | None, number: int, output: Path
     with _there(config) as (of, table):
         if table is None:
             raise PipelineError(f"release {number}: there is none: `mlops release start VERSION{of.option}` begins the first")
-        started = table.started(number)
+        started = table.started(number, of.option)
         experiment, units = units_of(of, started, table.transitions(number))
     return tell(console, experiment, units, output, as_json=as_json)
 
@@ -512,10 +517,17 @@ def end_releases(pipeline: Path, console: Console, why: str) -> None:
             "`mlops release abort --config FILE` ends one that is under way"
         )
         return
-    if (table := of.table_there()) is None:
+    try:
+        if (table := of.table_there()) is None:
+            return
+        with closing(table):
+            stop(of, table, why, current_user())
+    except PipelineError as error:  # nobody waits for a table to be rid of a champion; the next look ends what is of another champion
+        console.print(
+            f"a release may still be under way, since the table of releases cannot be asked: a challenger may answer its share until its "
+            f"lease ends; `mlops release abort{of.option}` ends one that is under way once it can: {error}"
+        )
         return
-    with closing(table):
-        stop(of, table, why, current_user())
     afterwards(partial(_tell_ended, of, console))
 
 

@@ -163,6 +163,8 @@ class Standing(NamedTuple):
     """Seconds of the step in which the release was paused, or nobody held its lease: they are no time of the step's."""
     weight: float = 0.0
     """The challenger's share of units now."""
+    option: str = ""
+    """What a command about releases needs, to mean these."""
 
     def lasts(self, now: float) -> float:
         """For how many seconds the step has run."""
@@ -201,7 +203,7 @@ def _of_step(policy: Policy, place: int, standing: Standing, evidence: Evidence,
         is_over = standing.lasts(now) > seconds_of(policy.patience)
         return Decision("give up", f"{lacks} after {policy.patience}") if is_over else Decision("stay", lacks)
     if step.approval and not standing.approved_by:
-        return Decision("stay", "waits for approval: `mlops release promote`")
+        return Decision("stay", f"waits for approval: `mlops release promote{standing.option}`")
     why = f"{evidence.rows:,} rows of {evidence.requests[1]:,} requests, no guardrail broken"
     if unknown := [name for name in policy.guardrails if not any(each.estimate is not None for each in _of(name, evidence))]:
         why += f", nothing is known of {', '.join(unknown)}"
@@ -242,7 +244,7 @@ def _of_test(experiment: Experiment, standing: Standing, evidence: Evidence, now
         said = f"the test says take the challenger, of {units:,} units: {why}"
         if experiment.then == "promote" or standing.approved_by:
             return Decision("promote", said + (f", approved by {standing.approved_by}" if standing.approved_by else ""))
-        return Decision("stay", f"{said}; waits for approval: `mlops release promote`")
+        return Decision("stay", f"{said}; waits for approval: `mlops release promote{standing.option}`")
     if verdict in ("control", "cannot_judge"):
         said = "says keep the champion, " if verdict == "control" else "cannot be judged, "
         return Decision("abort", f"the test {said}of {units:,} units: {why}")

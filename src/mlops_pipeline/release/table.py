@@ -224,23 +224,27 @@ class Table:
         reason: str,
         who: str,
         lease_until: float,
+        option: str = "",
     ) -> int:
-        """Begin a release with its first transition and its lease; its number. Raises :class:`PipelineError` if one is under way."""
+        """Begin a release with its first transition and its lease; its number. Raises :class:`PipelineError` if one is under way.
+
+        ``option`` names the settings to a command.
+        """
         now = time.time()
         with self._writing():
-            self.refuse_beside_another(model)
+            self.refuse_beside_another(model, option)
             begun = {"model": model, "champion": champion, "challenger": challenger, "unit": unit, "policy": policy, "who": who}
             [(number,)] = add_row(self._ask, "mlops_release_releases", RETURNING, **begun, salt=secrets.token_hex(16), made=now)
             add_row(self._ask, "mlops_release_leases", release=number, holder="", until=lease_until)
             self._add(number, step, "running", (weight, shadow), reason, {}, who, now)
         return int(number)
 
-    def refuse_beside_another(self, model: str) -> None:
-        """Raise :class:`PipelineError` if a release is under way already."""
+    def refuse_beside_another(self, model: str, option: str = "") -> None:
+        """Raise :class:`PipelineError` if a release is under way already; ``option`` names the settings to a command."""
         if (other := self.current().get(model)) is not None:
             raise PipelineError(
                 f"{model}: release {other.number} of version {other.challenger} is under way: "
-                "`mlops release abort` it first, or wait for its end"
+                f"`mlops release abort{option}` it first, or wait for its end"
             )
 
     def advance(
@@ -297,11 +301,11 @@ class Table:
         )
         return [Started(*row) for row in rows if model in (None, row[1])]
 
-    def started(self, number: int) -> Started:
-        """How a release began. Raises :class:`PipelineError` for a number that none has."""
+    def started(self, number: int, option: str = "") -> Started:
+        """How a release began. Raises :class:`PipelineError` for a number that none has; ``option`` names the settings to a command."""
         found = next((each for each in self.releases() if each.number == number), None)
         if found is None:
-            raise PipelineError(f"release {number}: there is none: `mlops release status` shows the last")
+            raise PipelineError(f"release {number}: there is none: `mlops release status{option}` shows the last")
         return found
 
     def lease_until(self, number: int) -> float:

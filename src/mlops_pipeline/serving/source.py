@@ -14,6 +14,7 @@ from mlops_pipeline.config.serving import is_folder
 from mlops_pipeline.config.tree import hidden
 from mlops_pipeline.errors import PipelineError, one_line
 from mlops_pipeline.files import read_json, write_json
+from mlops_pipeline.registry.admission import last_word
 from mlops_pipeline.registry.download import Origin, Unfit, alone_beside, fetch, is_complete
 from mlops_pipeline.registry.reader import no_champion_among, stored_versions
 from mlops_pipeline.registry.versions import CHAMPION, Found, Version, content_digest
@@ -37,8 +38,8 @@ class Look:
         version = self.registered.get(number)
         if version is None or version.content_sha256 != content_sha256:
             return None
-        last = next((each.decision for each in reversed(version.decisions) if each.content_sha256 == content_sha256), "")
-        return _found(version) if last == "rejected" else None
+        last = last_word(version.tags, content_sha256)
+        return _found(version) if last is not None and last.decision == "rejected" else None
 
 
 @dataclass
