@@ -262,7 +262,7 @@ def test_a_release_that_is_ended_after_the_alias_has_moved_has_the_former_champi
         def killed_while_promoting() -> int:
             number = begin(of, table, 1, 2, "test", "test")
             moved(table, number, step=PROMOTING, weight=1.0)
-            registry.promote(2, None, ignored)
+            registry.promote(2, None, ignored, "released", f"release {number}")
             return number
 
         number = killed_while_promoting()
@@ -329,6 +329,23 @@ def test_so_it_is_after_a_rollback_that_went_on_while_the_table_of_releases_was_
     assert said.getvalue().startswith("a release may still be under way, since the table of releases cannot be asked: ")
     assert said.getvalue().endswith("ends one that is under way once it can: does not answer\n")
     assert undone.looked() == ("aborted", "version 1 was made champion again after version 2 had become it", 1)
+
+
+def test_a_challenger_that_a_person_made_champion_stays_it_though_its_release_is_aborted(undone: Undone) -> None:
+    undone.mlops("models", "promote", "2")
+    said = undone.mlops("release", "abort", "--reason", "enough seen").stdout
+    assert "enough seen, but version 2 stays champion: it was promoted by hand" in said
+    assert undone.looked() == ("aborted", "enough seen, but version 2 stays champion: it was promoted by hand", 2)
+
+
+def test_so_does_one_that_is_aborted_where_no_former_champion_may_be_taken(undone: Undone) -> None:
+    registry = undone.of.registry()
+    with registry.deciding(ignored):
+        registry.promote(2, None, ignored, "released", f"release {undone.number}")
+        registry.decide(1, "rejected", "is wrong", ignored)
+    moved(undone.table, undone.number, step=ABORTING, weight=0.0, reason="a worker tripped")
+    why = "small: version 2: none of those before it may be taken: there is none to roll back to"
+    assert undone.looked() == ("aborted", f"a worker tripped, but version 2 stays champion: {why}", 2)
 
 
 def test_a_pause_that_comes_too_late_is_refused_and_an_abort_is_not(undone: Undone) -> None:

@@ -534,7 +534,7 @@ def test_a_change_whose_maker_was_killed_before_it_told_is_told_once_by_the_next
     monkeypatch.setenv("MLOPS_USER", "berta")
     assert late() == [(2, 1, "promoted by hand", "the old one drifts", "anna")]
     assert late() == []
-    assert [registry.became_champion(2, since) for since in (before, time.time() + 1)] == [True, False]
+    assert [registry.became_champion(2, since) for since in (before, time.time() + 1)] == ["promoted by hand", None]
     second = registry.get(2)
     assert (second.aliases, second.waits) == (frozenset({CHAMPION}), False)
     # Killed after it was told, and before it was noted that it is: it is told again, and kept once.
@@ -549,7 +549,7 @@ def test_a_change_whose_maker_was_killed_before_it_told_is_told_once_by_the_next
         pass
     assert list(read_events(layout.events)) == [event]
     assert late() == []
-    assert registry.became_champion(2, before), "whoever is champion now"
+    assert registry.became_champion(2, before) == "promoted by hand", "whoever is champion now"
     # Killed before the alias has moved: another is champion then, and nobody is told.
     with monkeypatch.context() as short, pytest.raises(KeyboardInterrupt):
         short.setattr(MlflowClient, "set_registered_model_alias", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))

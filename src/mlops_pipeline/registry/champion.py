@@ -118,13 +118,13 @@ class RegistryWriter(RegisteredModel):
                 self._tell_of_another(champion, tell)
             yield
 
-    def became_champion(self, number: int, since: float) -> bool:
-        """Whether a version has become champion since a moment, in seconds since 1970, whoever is champion now.
+    def became_champion(self, number: int, since: float) -> How | None:
+        """How a version last became champion since a moment, in seconds since 1970, whoever is champion now; None if it did not.
 
         Known for sure only while :meth:`deciding`, since then what was begun before is told.
         """
         event = event_of(self.get(number).tags.get(BECAME_TAG, ""))
-        return isinstance(event, ChampionChanged) and event.time.timestamp() >= since
+        return event.how if isinstance(event, ChampionChanged) and event.time.timestamp() >= since else None
 
     def _tell_late(self, version: Version, tell: Listener) -> None:
         """What its maker began and was killed over: it may not have come to it, and then there is nothing to tell."""
@@ -396,10 +396,12 @@ class RegistryWriter(RegisteredModel):
         # One that had the alias until it was moved in MLflow is noted by who tells of that, and nobody tells of one that may not be taken.
         told = [version.number for version in versions if version.tags.get(TOLD_TAG)]
         history = [*self._history(), *(told if len(told) == 1 else ())]
+        former = [number for number in history if number != current.number]
         while history and (history[-1] == current.number or history[-1] not in there):
             history.pop()
         if not history:
-            raise PipelineError(f"{self.name}: version {current.number} is the first champion: there is none to roll back to")
+            why = "none of those before it may be taken" if former else "is the first champion"
+            raise PipelineError(f"{self.name}: version {current.number}: {why}: there is none to roll back to")
         return current, history
 
     def fetch(self, version: Version) -> Path:

@@ -341,12 +341,35 @@ def _abort_promotion(
     registry = of.registry()
     with registry.deciding(tell):
         champion = registry.champion()
-        if champion is not None and str(champion.number) == started.challenger:
-            registry.rollback(tell, f"release {started.number}: {reason}")
-            _publish(of, registry, tell)
+        if champion is not None and str(champion.number) == started.challenger and (kept := _kept(of, registry, started, reason, tell)):
+            reason = f"{reason}, but version {champion.number} stays champion: {kept}"
         with suppress(PipelineError):  # it may be deleted
             registry.without_challenger(int(started.challenger))
         return _over(table, last, ABORTING, "aborted", reason, last.evidence, who) is not None
+
+
+def _kept(of: Opened, registry: RegistryWriter, started: Started, reason: str, tell: Listener) -> str:
+    """Take a challenger back that is champion; why it stays one, else empty.
+
+    It stays where another than the release made it champion, or no former one may be taken. Raises :class:`PipelineError` where that
+    cannot be done now and may be later.
+    """
+    how = registry.became_champion(int(started.challenger), started.made)
+    if how not in (None, "released"):
+        return f"it was {how}" if how != "passed the gate" else f"it {how}"
+    try:
+        registry.rollback(tell, f"release {started.number}: {reason}")
+    except PipelineError as error:
+        if _may_be_later(error):
+            raise
+        return str(error)
+    _publish(of, registry, tell)
+    return ""
+
+
+def _may_be_later(error: PipelineError) -> bool:
+    """Whether what failed may be done at the next look."""
+    return isinstance(error, (RegistryUnreachable, ServiceAway)) or (isinstance(error, Unfit) and error.reason in MAY_COME_BACK)
 
 
 def _over(
@@ -376,11 +399,11 @@ def promote(of: Opened, table: Table, started: Started, last: Transition, tell: 
             return f"a worker tripped: {tripped[0].reason}"
         if former is None or str(former.number) != started.challenger:
             try:
-                if former is not None and registry.became_champion(int(started.challenger), started.made):
+                if former is not None and registry.became_champion(int(started.challenger), started.made) is not None:
                     return f"version {former.number} was made champion again after version {started.challenger} had become it"
                 registry.promote(int(started.challenger), None, tell, "released", f"release {started.number}")
             except PipelineError as error:
-                if isinstance(error, (RegistryUnreachable, ServiceAway)) or (isinstance(error, Unfit) and error.reason in MAY_COME_BACK):
+                if _may_be_later(error):
                     raise
                 return str(error)
         _publish(of, registry, tell)
