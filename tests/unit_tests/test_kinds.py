@@ -893,6 +893,34 @@ def test_what_is_no_amount_of_money_alone_is_asked_for(unit: str, tmp_path: Path
     assert use.why.startswith("nothing tells whether '1,234' is 1234 or 1.234")
 
 
+BOTH_SIGNS: dict[str, tuple[list[str], str]] = {
+    # values by turns; what cannot be told of them, empty where something can
+    "money": (["€1.250", "€2,300", "€900"], "'€1.250' beside '€2,300' is 1.25 or 1250"),
+    "no unit": (["1.250", "2,300", "900"], "'1.250' beside '2,300' is 1.25 or 1250"),
+    "with decimal points": (["€1.250", "€2,300", "€2,300.50"], ""),
+    "with a longer fraction": (["1.2505 kg", "2,300 kg"], ""),
+    "with a fraction of one": (["0.250 kg", "2,300 kg"], ""),
+    "with decimal commas": (["€1.250", "€2,300", "€1.250,50"], ""),
+}
+
+
+@pytest.mark.parametrize("case", BOTH_SIGNS)
+def test_where_both_signs_may_part_thousands_the_column_is_asked_for(case: str, tmp_path: Path) -> None:
+    source, config = tmp_path / "flats.csv", tmp_path / "flats.yaml"
+    values, doubt = BOTH_SIGNS[case]
+    rows = [f"{values[n % len(values)]};{n * 13 % 101};{n * 37 % 11}" for n in range(90)]
+    source.write_text("\n".join(["price;size;y", *rows]) + "\n", encoding="utf-8")
+    (use,) = (use for use in starter(source, "y", config).columns if use.name == "price")
+    assert (use.use, use.why[: len(f"nothing tells whether {doubt}")]) == (
+        ("left out", f"nothing tells whether {doubt}") if doubt else ("feature", "")
+    )
+    if doubt:
+        with pytest.raises(PipelineError, match=r"--target price: nothing tells .*, or write the settings by mlops init, with --source"):
+            starter(source, "price", config)
+        told = {"decimal": ".", "thousands": ","}
+        assert next(use.use for use in starter(source, "y", config, given=told).columns if use.name == "price") == "feature"
+
+
 UNDER_A_TELEPHONES_NAME: dict[str, tuple[list[Any], bool]] = {
     "phone": ([5_551_000_000 + n * 7919 for n in range(ROWS)], True),
     "phone_number": ([f"{5_551_000_000 + n * 7919}" for n in range(ROWS)], True),

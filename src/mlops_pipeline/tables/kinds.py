@@ -183,6 +183,8 @@ _BARE = {form: form[1:-5] for form in ("1234,5", "1,234.5", "1.234,5", "1 234,5"
 _PARTED = re.compile(r"(?<![\d.,])[1-9]\d{0,2}(?:(?:\.\d{3})+,(?:\d+|[-–])|(?:\.\d{3}){2,})(?![\d.,])")
 """What nobody writes but who parts thousands by points: ``15.900,00``, ``15.900,-``, ``1.000.000``."""
 
+_BY_SOURCE = "write the settings by mlops init, with --source thousands=, or --source decimal=,"
+
 _GERMAN = {"decimal": ",", "thousands": "."}
 
 SEVERAL_PRICES = 3
@@ -334,6 +336,12 @@ def decided(
     points |= {"."} if any(_has_points(one, held) for one in columns.values()) else set()
     made = dict(columns)
     for name, one in columns.items():
+        if not signs and (doubt := _parted_by_both(one, held.get(name))):
+            if name == target:
+                raise PipelineError(f"--target {name}: {doubt}: write all in one way, or {_BY_SOURCE}")
+            ways = f"write all in one way, or write format: '{one.format}' and take it out of features.exclude"
+            made[name] = _with(one, left_out=one.left_out or f"{doubt}: {ways}")
+            continue
         if one.or_else is None or one.format is None:
             continue
         plain = held[name].high if held[name].numbers else None
@@ -350,10 +358,7 @@ def decided(
         elif delimiter == ",":
             comma, why = False, f"for cells end at commas; if it means 1.234, write format: '{one.or_else}'"
         elif name == target:
-            raise PipelineError(
-                f"--target {name}: nothing tells whether '1,234' is 1234 or 1.234: write the settings by mlops init, "
-                "with --source thousands=, or --source decimal=,"
-            )
+            raise PipelineError(f"--target {name}: nothing tells whether '1,234' is 1234 or 1.234: {_BY_SOURCE}")
         else:
             ways = f"write format: '{one.format}' or '{one.or_else}', and take it out of features.exclude"
             ask = f"nothing tells whether '1,234' is 1234 or 1.234: {ways}"
@@ -362,6 +367,25 @@ def decided(
         note = f"'1,234' is read as {'1.234' if comma else '1234'}, {why}"
         made[name] = _with(one, format=one.or_else if comma else one.format, note="; ".join(filter(None, (one.note, note))), or_else=None)
     return made
+
+
+def _parted_by_both(one: Described, column: ColumnProfile | None) -> str:
+    """What to say of ``€1,250`` beside ``€1.250`` in a column in which neither sign surely stands before decimals; else empty."""
+    found = re.search(r"1([.,])234([.,])5", one.format or "")
+    if one.kind not in _NUMBERS or found is None or column is None:
+        return ""
+    parts, before = found.groups()
+    texts = [text for text in column.bare if number_of(text, one.format) is not None]
+    parted = [text for text in texts if before not in text and re.search(rf"\d{re.escape(parts)}\d{{3}}(?!\d)", text)]
+    others = [text for text in texts if before in text]
+    if column.few is None and before == "." and column.pointed:
+        others += ["1.234"] if column.by_points else ["1.5"]
+    may_part = re.compile(rf"(?<!\d)[1-9]\d{{0,2}}{re.escape(before)}\d{{3}}(?!\d)")
+    if not parted or not others or any(parts in text or may_part.search(text) is None for text in others):
+        return ""
+    text = _shortest(others)
+    as_is, otherwise = number_of(text, one.format), number_of(text.replace(before, ""), one.format)
+    return f"nothing tells whether '{text}' beside '{_shortest(parted)}' is {as_is:g} or {otherwise:g}"
 
 
 def parted_by_points(columns: Mapping[str, Described], held: Mapping[str, ColumnProfile]) -> dict[str, Described]:
