@@ -28,7 +28,7 @@ from mlops_pipeline.spreadsheet import harmless_text
 from mlops_pipeline.tables.database import take_snapshot
 from mlops_pipeline.tables.dialect import COMMENT, LOOKED_AT, Unclear, csv_reader, encoding_of, found, refuse_no_file
 from mlops_pipeline.tables.excel import excel_header, excel_table, names_as_written, sheet_names
-from mlops_pipeline.tables.json_lines import json_tables, listing_columns
+from mlops_pipeline.tables.json_lines import NESTED, json_tables, unfit_columns
 from mlops_pipeline.tables.packing import Form, form_of, opened, seekable
 from mlops_pipeline.tables.text import text_of
 
@@ -50,7 +50,6 @@ HEADER_AGAIN = "the header again"
 BLOCK_MB = 4
 """So much of a file of JSON is looked at at a time for columns that hold lists."""
 
-NESTED = "each value holds several: store one value a cell"
 BYTES = "bytes are no number, text or truth value"
 UNKNOWN = "its type is no number, text, time or truth value: store it as one of them"
 
@@ -308,14 +307,14 @@ def one_ahead(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
 
 
 def torn_columns(path: Path) -> dict[str, str]:
-    """The columns of a Parquet file, those among them that a table cannot have with the reason; likewise of JSON those that hold lists.
+    """The columns of a Parquet file, those among them that a table cannot have with the reason; likewise of JSON.
 
     None of another file's. Raises :class:`PipelineError`.
     """
     try:
         form = form_of(path)
         if form == "json":
-            return dict.fromkeys(listing_columns(path, BLOCK_MB << 20), NESTED)
+            return unfit_columns(path, BLOCK_MB << 20)
     except _UNREADABLE as error:
         raise PipelineError(f"{path}: cannot be read as a table: {one_line(error)}") from error
     if form != "parquet":
