@@ -8,6 +8,7 @@ from datetime import datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import polars as pl
 import pytest
 import yaml
@@ -738,6 +739,23 @@ def test_durations_and_times_of_day_of_parquet_are_seconds(tmp_path: Path) -> No
     table = ingested(tmp_path, load_settings(config))[0]
     assert table["took"].to_list() == [each.total_seconds() for each in took]
     assert table["at"].to_list() == [each.hour * 3600.0 + each.minute * 60 for each in at]
+
+
+@pytest.mark.parametrize("form", ["csv", "json"])
+def test_durations_as_iso_writes_them_are_seconds(form: str, tmp_path: Path) -> None:
+    source, config = tmp_path / f"table.{form}", tmp_path / "new.yaml"
+    took = [timedelta(seconds=n * 37 - 1) for n in range(60)]
+    term = [f"P{(1, 7, 30)[n % 3]}D" for n in range(60)]
+    table = pl.DataFrame({"took": [pd.Timedelta(each).isoformat() for each in took], "term": term, "y": [0, 1] * 30})
+    {"csv": table.write_csv, "json": table.write_json}[form](source)
+    made = starter(source, "y", config)
+    config.write_text(made.text)
+    described = {use.name: (use.kind, use.use, use.note) for use in made.columns}
+    assert described["took"] == ("number", "feature", "a time of day, or how long something took, is read as seconds")
+    assert described["term"][0] == "category", "days alone may be codes"
+    settings = load_settings(config)
+    assert settings.dataset.columns["took"].format == "h:mm:ss"
+    assert ingested(tmp_path, settings)[0]["took"].to_list() == [each.total_seconds() for each in took]
 
 
 def test_a_column_of_lists_is_left_out_with_a_word(tmp_path: Path) -> None:
