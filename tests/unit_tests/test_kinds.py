@@ -704,9 +704,13 @@ def test_what_no_table_can_have_of_parquet_is_named_with_its_reason(tmp_path: Pa
     why = {use.name: use.why for use in starter(source, "y", tmp_path / "new.yaml").columns if not use.used}
     assert why.pop("y", "") == ""
     assert why == {
-        "raw": "bytes are no number, text or truth value",
-        "who": "each value holds several: store one value a cell",
+        "raw": "bytes are no number, text or truth value: store it as text",
+        "who": "each value is a record: give each of its fields a column of its own, as pyarrow's Table.flatten() does",
     }
+    with pytest.raises(
+        PipelineError, match=r"column 'who' holds struct<a: int64>, which is no number, .*: take it out, or give each of its"
+    ):
+        starter(source, "who", tmp_path / "new.yaml")
 
 
 @pytest.mark.parametrize("form", ["parquet", "json", "xlsx"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import re
 from collections.abc import Collection
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +27,12 @@ NO_COLUMN: dict[str, Any] = {
     "binary": pa.array([b"\xff", b"b"]),
     "large_binary": pa.array([b"\xff", b"b"], pa.large_binary()),
     "fixed_size_binary": pa.array([b"ab", b"cd"], pa.binary(2)),
-    "decimal256": pa.array([1, 2], pa.decimal256(50, 2)),
+    "binary_view": pa.array([b"ab", b"cd"], pa.binary_view()),
     "extension": pa.array([b"0" * 16, b"1" * 16], pa.uuid()),
 }
 COLUMN: dict[str, Any] = {
     "decimal": pa.array([1, 2], pa.decimal128(5, 2)),
+    "a decimal of 256 bits": pa.array([1, 2], pa.decimal256(38, 2)),
     "time": pa.array([1, 2], pa.time32("s")),
     "null": pa.nulls(2),
     "half": pa.array([1.0, 2.0], pa.float16()),
@@ -136,8 +138,48 @@ def test_a_parquet_column_of_lists_bytes_and_the_like_is_told_where_it_is_used(k
     pq.write_table(pa.table({"ok": [1, 2], "odd [x]": NO_COLUMN[kind]}), path)
     for used in (None, ["odd [x]"]):
         said = told(path, used)
-        assert re.match(r"column 'odd \[x\]' holds \S.*, which is no number, text, time or truth value: take it out, or store", said), said
+        assert re.match(r"column 'odd \[x\]' holds \S.*, which is no number, text, time or truth value: take it out, or (store|give)", said)
     assert read(path, used=["ok"]).rows() == [(1,), (2,)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "holds", "remedy"),
+    [
+        ("list", "list<element: int64>", "store one value a cell"),
+        ("map", "map<string, int64 ('odd [x]')>", "store one value a cell"),
+        ("struct", "struct<x: int64>", "give each of its fields a column of its own, as pyarrow's Table.flatten() does"),
+        ("binary", "binary", "store it as text"),
+    ],
+)
+def test_what_to_do_about_a_parquet_column_is_told_by_its_type(kind: str, holds: str, remedy: str, tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    table = pa.table({"ok": [1, 2], "odd [x]": NO_COLUMN[kind]})
+    pq.write_table(table, path)
+    assert told(path) == f"column 'odd [x]' holds {holds}, which is no number, text, time or truth value: take it out, or {remedy}"
+    for file in (path, tmp_path / "packed"):
+        (tmp_path / "packed").write_bytes(gzip.compress(path.read_bytes()))
+        assert torn_notes(file, ["ok"])[0].endswith(f": {remedy}")
+    if kind == "struct":
+        assert told(path, used=["odd [x].x"]) == told(path)
+        pq.write_table(table.flatten(), path)
+        assert read(path).rows() == [(1, 1), (2, 2)]
+
+
+def test_decimals_are_read_to_the_last_digit_or_told_that_they_are_too_long(tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    longest = [Decimal("123456789012345678901234567890123456.78"), None, Decimal("-0.01")]
+    for held in (pa.decimal128(38, 2), pa.decimal256(38, 2)):
+        pq.write_table(pa.table({"n": [1, 2, 3], "d": pa.array(longest, held), "d2": pa.array(longest, held)}), path)
+        assert read(path).rows() == list(zip((1, 2, 3), longest, longest, strict=True))
+    pq.write_table(pa.table({"ok": [1, 2], "d": pa.array([1, 2], pa.decimal256(50, 2))}), path)
+    assert told(path) == (
+        "column 'd' holds decimal256(50, 2), which may be longer than the 38 digits that can be held here: "
+        "take it out, or store it as double, or as a decimal of at most 38 digits"
+    )
+    assert read(path, used=["ok"]).rows() == [(1,), (2,)]
+    assert torn_notes(path, ["ok"])[0].startswith(
+        "column 'd' is left out: its numbers may be longer than the 38 digits that can be held here: store"
+    )
 
 
 def test_a_type_that_its_maker_alone_can_read_is_told_where_its_library_is_not_here(tmp_path: Path) -> None:
