@@ -11,8 +11,9 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
-import pyarrow.parquet as pq
 import pytest
+from pyarrow import feather, orc
+from pyarrow import parquet as pq
 
 from mlops_pipeline.config.dataset import Source
 from mlops_pipeline.errors import PipelineError
@@ -62,6 +63,12 @@ def told(path: Path, used: Collection[str] | None = None) -> str:
         (b"a.csv".ljust(257, b"\0") + b"ustar\x0000" + bytes(1000), "is an archive of tar: unpack it, and name one of its files"),
         (b"$FL2@(#) SPSS DATA FILE" + bytes(100), "is a file of SPSS: export it as CSV"),
         (b"<stata_dta><header><release>118</release>" + bytes(100), "is a file of Stata: export it as CSV"),
+        (b"r\x02\x01\x00" + bytes(100), "is a file of Stata: export it as CSV"),
+        (bytes(12) + b"\xc2\xea\x81\x60" + bytes(100), "is a file of SAS: export it as CSV"),
+        (b"Obj\x01\x04\x16avro.schema\xc2\x01{}" + bytes(100), "is a file of Avro: store it as Parquet"),
+        (b"7z\xbc\xaf\x27\x1c" + bytes(100), "is an archive of 7-Zip: unpack it, and name one of its files"),
+        (bytes(8) + b"DUCK\x40" + bytes(100), "is a database of DuckDB: store its table as Parquet"),
+        (b"FEA1" + bytes(100), "is a file of Feather, version 1: store it as Parquet"),
         (b"RDX3\nX\n" + bytes(100), "is a file of R: export it as CSV"),
         (b"\x80\x04\x95\x10" + bytes(100), "is a pickle, which could run anything: store its table as Parquet"),
     ],
@@ -70,6 +77,26 @@ def test_a_file_of_another_program_is_called_by_its_name_with_what_to_do(content
     for name, written in (("table", content), ("table.gz", gzip.compress(content))):
         (tmp_path / name).write_bytes(written)
         assert told(tmp_path / name) == f"cannot be read as a table: {said}"
+
+
+@pytest.mark.parametrize("rows", [1, 5000])
+def test_what_arrow_writes_beside_parquet_is_called_by_its_name(rows: int, tmp_path: Path) -> None:
+    path, table = tmp_path / "table.csv", pa.table({"a": range(rows), "b": ["x"] * rows})
+    feather.write_feather(table, path)
+    assert told(path) == "cannot be read as a table: is an Arrow file (Feather): store it as Parquet"
+    with pa.ipc.new_stream(path, table.schema) as writer:
+        writer.write_table(table)
+    assert told(path) == "cannot be read as a table: is a stream of Arrow's: store it as Parquet"
+    for compression in ("uncompressed", "zstd"):
+        orc.write_table(table, path, compression=compression)
+        assert told(path) == "cannot be read as a table: is a file of ORC: store it as Parquet"
+
+
+@pytest.mark.parametrize("name", ["ORC", "FEA1", "ARROW1", "Obj", "7z", "Rar!"])
+def test_a_table_may_have_a_column_of_such_a_name(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text(f"{name},b\n1,2\n")
+    assert read(path).rows() == [("1", "2")]
 
 
 def test_a_text_may_have_the_word_by_which_an_archive_of_tar_is_known_where_that_has_it(tmp_path: Path) -> None:
