@@ -25,6 +25,7 @@ MIXED = "some of its values are records or lists, and others are not: write all 
 _NO_JSON = re.compile(rb'"(?:[^"\\]|\\.)*"|NaN|-?Infinity', re.DOTALL)
 
 
+_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _HALF = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"  # a pair is a whole one
 )
@@ -100,6 +101,10 @@ def _types(block: bytes, word: str, number: int) -> dict[str, Any]:
         opens = [place.str.contains(r"^[\[{]").any() for _, held, place in _flat(table.schema) if held == pl.String]
         if _HALF.search(block) or (opens and table.select(pl.any_horizontal(opens)).item()):
             table = None
+        elif _TEXT.sub(b"", block).count(b":") != table.height * _count(table.schema):
+            # Of a key that an object has twice Polars takes the first value, others take the last one.
+            for place, line in _lines(block, number):
+                _record(line, word, place)
     except pl.exceptions.PolarsError:
         table = None
     types = _seen_in(block, word, number).types() if table is None else dict(table.schema)
@@ -178,22 +183,52 @@ def _kind(value: Any) -> str:
 def _seen_in(block: bytes, word: str, number: int, seen: _Seen | None = None) -> _Seen:
     """What some lines hold, and what is wrong with one: raises :class:`ValueError`, which names it."""
     seen = seen or _Seen()
-    for place, line in enumerate(block.split(b"\n"), number):
-        if not line.strip():
-            continue
-        try:
-            record = json.loads(line.decode())
-        except json.JSONDecodeError as error:
-            raise ValueError(
-                f"{word} {place} is no JSON ({error.msg}, at its character {error.pos + 1}): mend it, or take it out"
-            ) from error
-        if not isinstance(record, dict):
-            raise ValueError(f"{word} {place} is {_kind(record)}, and no record: write it as the others are, or take it out")
+    for place, line in _lines(block, number):
+        record = _record(line, word, place)
         try:
             seen.add(record, place)
         except ValueError as error:
             raise ValueError(f"{word} {place}: {error}") from error
     return seen
+
+
+def _lines(block: bytes, number: int) -> Iterator[tuple[int, bytes]]:
+    """The lines that hold anything, each with its number."""
+    return ((place, line) for place, line in enumerate(block.split(b"\n"), number) if line.strip())
+
+
+def _record(line: bytes, word: str, place: int) -> dict[str, Any]:
+    """What a line holds; raises :class:`ValueError`, with the line's number, for what is no record, and for a key that stands twice."""
+    try:
+        record = json.loads(line.decode(), object_pairs_hook=_once)
+    except json.JSONDecodeError as error:
+        what = f"{error.msg}, at its character {error.pos + 1}"
+        raise ValueError(f"{word} {place} is no JSON ({what}): mend it, or take it out") from error
+    except _Twice as error:
+        raise ValueError(f"{word} {place}: {error}") from error
+    if not isinstance(record, dict):
+        raise ValueError(f"{word} {place} is {_kind(record)}, and no record: write it as the others are, or take it out")
+    return record
+
+
+class _Twice(ValueError):
+    """An object has a key twice, of which readers take the one or the other (RFC 8259, 4)."""
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise _Twice(f"the key '{next(key for key in keys if keys.count(key) > 1)}' stands twice in one object: take one out")
+    return made
+
+
+def _count(types: Mapping[str, Any]) -> int:
+    """How many keys a record has that has all."""
+    import polars as pl
+
+    inner = [{one.name: one.dtype for one in held.fields} for held in types.values() if isinstance(held, pl.Struct)]
+    return len(types) + sum(map(_count, inner))
 
 
 def _clash(records: _Records, name: str) -> str:
@@ -341,9 +376,9 @@ def _one_value(path: Path) -> bytes | None:
         if _is_record(first):
             if any(line.strip() for line in stream):
                 return None
-            held = json.loads(first)
+            held = json.loads(first, object_pairs_hook=_once)
         else:
-            held = json.loads(first + stream.read())
+            held = json.loads(first + stream.read(), object_pairs_hook=_once)
     return json.dumps(_records(held)).encode()
 
 

@@ -45,6 +45,7 @@ _NO_TABLE = {
     b"\x80\x04\x95": "is a pickle, which could run anything: store its table as Parquet",
     b"\x80\x05\x95": "is a pickle, which could run anything: store its table as Parquet",
 }
+_LISTS = re.compile(rb'\[\s*\[\s*(?:"[^"]*"\s*[],]|-?[0-9.]+\s*[],]|(?:null|true|false)\s*[],]|\])')
 _NO_TABLE_BESIDE_CONTROLS = {
     b"ORC": "is a file of ORC: store it as Parquet",
     b"FEA1": "is a file of Feather, version 1: store it as Parquet",
@@ -97,6 +98,11 @@ def form_of(path: Path) -> Form:
         if len(_CONTROLS.findall(head)) > 0.01 * len(head) and not _is_wide(head):
             raise ValueError("is no text: it holds bytes that are no signs: export it as CSV or Parquet")
         bare = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+        plain = head.lstrip(b"\xff\xfe\0").replace(b"\0", b"") if _is_wide(head) else b""
+        if plain.startswith((b"{", b"[")) and _is_json(plain):
+            raise ValueError("is JSON in UTF-16 or UTF-32: store it as UTF-8")
+        if _LISTS.match(bare):
+            raise ValueError("is JSON of lists: write each row as a record, which names its columns")
         if bare.startswith(b"{") or (bare.startswith(b"[") and bare[1:].lstrip()[:1] in (b"{", b"]")):
             return "json" if _is_json(bare) else "text"
     return "text"
