@@ -691,6 +691,28 @@ def test_a_sheet_of_excel_is_read_below_its_title(tmp_path: Path) -> None:
     assert read(path, seen.settings)["id"].to_list() == list(range(60))
 
 
+@pytest.mark.parametrize(("above", "header"), [(0, 1), (2, 1), (0, 2)])
+def test_merged_cells_of_a_sheet_are_told_where_rows_are_and_nowhere_else(above: int, header: int, tmp_path: Path) -> None:
+    path = tmp_path / "table.xlsx"
+    with xlsxwriter.Workbook(path) as book:
+        book.add_worksheet("other").merge_range(5, 0, 6, 0, "x")
+        sheet = book.add_worksheet("a & b")
+        if header == 2:
+            sheet.merge_range(above, 0, above, 1, "both")
+        sheet.write_row(above + header - 1, 0, ("kind", "x", "y"))
+        for row in range(4):
+            sheet.write_row(above + header + row, 1, (row, row % 2))
+        sheet.merge_range(above + header, 0, above + header + 1, 0, "a")
+        sheet.write_column(above + header + 2, 0, ("b", "c"))
+    source = Source(path=str(path), sheet="a & b", skip_lines=above + header - 1 if header == 2 else 0)
+    chunks = list(read_file(path, source, 1))
+    assert chunks[0].frame["kind"].to_list() == ["a", None, "b", "c"]
+    first = above + header + 1
+    said = f"the others are empty (such as A{first}:A{first + 1}): unmerge and fill them"
+    notes = [note for chunk in chunks for note in chunk.notes]
+    assert notes == [f"table.xlsx: the value of a merged cell stands in its first alone, {said}"]
+
+
 def test_names_that_a_sheet_has_in_two_rows_are_told(tmp_path: Path) -> None:
     rows = [[place, 100.5 + place, 7 * place, 9 * place] for place in range(20)]
     for years in ((2022, 2023), ("before", "after")):

@@ -27,7 +27,7 @@ from mlops_pipeline.layout import Layout
 from mlops_pipeline.spreadsheet import harmless_text
 from mlops_pipeline.tables.database import take_snapshot
 from mlops_pipeline.tables.dialect import COMMENT, LOOKED_AT, Unclear, csv_reader, encoding_of, found, refuse_no_file
-from mlops_pipeline.tables.excel import excel_header, excel_table, names_as_written, sheet_names
+from mlops_pipeline.tables.excel import excel_header, excel_table, merged_below_header, names_as_written, sheet_names
 from mlops_pipeline.tables.json_lines import json_tables, unfit_columns
 from mlops_pipeline.tables.packing import Form, form_of, opened, seekable
 from mlops_pipeline.tables.text import text_of
@@ -179,7 +179,7 @@ def read_file(
         if form == "parquet":
             chunks = _parquet_chunks(path, used)
         elif form == "excel":
-            chunks = _slices([excel_table(path, source)])
+            chunks = _noted(_slices([excel_table(path, source)]), _merged_note(path, source))
             chunks = (_without_headers(chunk, chunk.frame.columns, path, source) for chunk in chunks) if source.header else chunks
         elif form == "json":
             chunks = _slices(json_tables(path, used, chunk_mb << 20))
@@ -599,6 +599,22 @@ def _slices(tables: Iterable[pl.DataFrame]) -> Iterator[Chunk]:
         for frame in table.iter_slices(ROWS):
             yield Chunk(frame, pl.int_range(row + 1, row + frame.height + 1, eager=True))
             row += frame.height
+
+
+def _noted(chunks: Iterator[Chunk], notes: tuple[str, ...]) -> Iterator[Chunk]:
+    """The same chunks, the first with more to say."""
+    for chunk in chunks:
+        yield replace(chunk, notes=(*notes, *chunk.notes))
+        notes = ()
+
+
+def _merged_note(path: Path, source: Source) -> tuple[str, ...]:
+    """What to say of a sheet's merged cells; nothing where there are none."""
+    merged = merged_below_header(path, source)
+    if not merged:
+        return ()
+    of = "a merged cell" if len(merged) == 1 else f"each of {len(merged):,} merged cells"
+    return (f"{path.name}: the value of {of} stands in its first alone, the others are empty (such as {merged[0]}): unmerge and fill them",)
 
 
 def _parquet_chunks(path: Path, used: Collection[str] | None) -> Iterator[Chunk]:
