@@ -669,6 +669,17 @@ def test_a_line_of_dashes_below_the_header_is_no_row(line: str, tmp_path: Path) 
     assert quarantine.rows() == [("1", "a line between the header and the rows", harmless_text(line))]
 
 
+def test_a_table_of_a_target_alone_is_told(tmp_path: Path) -> None:
+    source = tmp_path / "table.csv"
+    source.write_text("y\n" + "yes\nno\n" * 30)
+    with pytest.raises(PipelineError, match=r"table\.csv: has no column to learn 'y' from: give a table with others beside it$"):
+        starter(source, "y", tmp_path / "new.yaml")
+    source = tmp_path / "table.parquet"
+    pl.DataFrame({"tags": [[n] for n in range(60)], "y": [0, 1] * 30}).write_parquet(source)
+    with pytest.raises(PipelineError, match=r"others beside it; 'tags': each value holds several: store one value a cell$"):
+        starter(source, "y", tmp_path / "new.yaml")
+
+
 def test_a_class_of_one_row_is_named() -> None:
     def note(*more: str) -> str:
         columns = profiled(as_chunks([*cycle("good", "bad"), *more]))
