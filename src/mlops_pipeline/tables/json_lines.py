@@ -25,6 +25,9 @@ MIXED = "some of its values are records or lists, and others are not: write all 
 _NO_JSON = re.compile(rb'"(?:[^"\\]|\\.)*"|NaN|-?Infinity', re.DOTALL)
 
 
+LONGEST = 1_000
+"""A whole number of so many digits is larger than any number that is read."""
+
 _TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _HALF = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"  # a pair is a whole one
@@ -92,25 +95,29 @@ def _types_of_all(records: _Records, block_bytes: int) -> dict[str, Any]:
 
 
 def _types(block: bytes, word: str, number: int) -> dict[str, Any]:
-    """The type of each column of some lines."""
+    """The type of each column of some lines, those of the first record first, in its order: Polars names them in any."""
+    types = _types_by_polars(block, word, number) or _seen_in(block, word, number).types()
+    first = json.loads(block.split(b"\n", 1)[0])
+    return {name: types[name] for name in (*(name for name in first if name in types), *sorted(set(types) - set(first)))}
+
+
+def _types_by_polars(block: bytes, word: str, number: int) -> dict[str, Any] | None:
+    """The type of each column of some lines, where Polars sees all of them as they are; else None."""
     import polars as pl
 
     try:
         table = pl.read_ndjson(io.BytesIO(block), infer_schema_length=None)
-        # Polars makes text of a list or an object that stands in a column of texts, and a zero of half a character.
+        # It makes text of a list or an object that stands in a column of texts, and a zero of half a character.
         opens = [place.str.contains(r"^[\[{]").any() for _, held, place in _flat(table.schema) if held == pl.String]
         if _HALF.search(block) or (opens and table.select(pl.any_horizontal(opens)).item()):
-            table = None
-        elif _TEXT.sub(b"", block).count(b":") != table.height * _count(table.schema):
-            # Of a key that an object has twice Polars takes the first value, others take the last one.
-            for place, line in _lines(block, number):
-                _record(line, word, place)
+            return None
     except pl.exceptions.PolarsError:
-        table = None
-    types = _seen_in(block, word, number).types() if table is None else dict(table.schema)
-    # Polars names columns in any order: that of the first record is its owner's.
-    first = json.loads(block.split(b"\n", 1)[0])
-    return {name: types[name] for name in (*(name for name in first if name in types), *sorted(set(types) - set(first)))}
+        return None
+    if _TEXT.sub(b"", block).count(b":") != table.height * _count(table.schema):
+        # Of a key that an object has twice it takes the first value, and others the last one.
+        for place, line in _lines(block, number):
+            _record(line, word, place)
+    return dict(table.schema)
 
 
 @dataclass
@@ -200,26 +207,32 @@ def _lines(block: bytes, number: int) -> Iterator[tuple[int, bytes]]:
 def _record(line: bytes, word: str, place: int) -> dict[str, Any]:
     """What a line holds; raises :class:`ValueError`, with the line's number, for what is no record, and for a key that stands twice."""
     try:
-        record = json.loads(line.decode(), object_pairs_hook=_once)
+        record = _loads(line)
     except json.JSONDecodeError as error:
         what = f"{error.msg}, at its character {error.pos + 1}"
         raise ValueError(f"{word} {place} is no JSON ({what}): mend it, or take it out") from error
-    except _Twice as error:
+    except ValueError as error:
         raise ValueError(f"{word} {place}: {error}") from error
     if not isinstance(record, dict):
         raise ValueError(f"{word} {place} is {_kind(record)}, and no record: write it as the others are, or take it out")
     return record
 
 
-class _Twice(ValueError):
-    """An object has a key twice, of which readers take the one or the other (RFC 8259, 4)."""
+def _loads(text: bytes) -> Any:
+    return json.loads(text.decode(), object_pairs_hook=_once, parse_int=_whole_number)
+
+
+def _whole_number(digits: str) -> float:
+    """A number of more digits than anything holds is infinite, as one with such an exponent is; Python would refuse the longest."""
+    return int(digits) if len(digits) < LONGEST else math.inf
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; raises :class:`ValueError` for a key that stands twice: readers take the one or the other (RFC 8259, 4)."""
     made = dict(pairs)
     if len(made) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise _Twice(f"the key '{next(key for key in keys if keys.count(key) > 1)}' stands twice in one object: take one out")
+        raise ValueError(f"the key '{next(key for key in keys if keys.count(key) > 1)}' stands twice in one object: take one out")
     return made
 
 
@@ -376,15 +389,15 @@ def _one_value(path: Path) -> bytes | None:
         if _is_record(first):
             if any(line.strip() for line in stream):
                 return None
-            held = json.loads(first, object_pairs_hook=_once)
+            held = _loads(first)
         else:
-            held = json.loads(first + stream.read(), object_pairs_hook=_once)
+            held = _loads(first + stream.read())
     return json.dumps(_records(held)).encode()
 
 
 def _is_record(line: bytes) -> bool:
     try:
-        return isinstance(json.loads(line), dict)
+        return isinstance(json.loads(line, parse_int=_whole_number), dict)
     except json.JSONDecodeError:
         return False
 
