@@ -441,7 +441,7 @@ def test_objects_and_lists_beside_other_values_of_json_are_told_with_column_and_
         ('{"a": 1}\n\n{"a": 1e400}', "line 3: column 'a' holds a number that is too large to be read: write a smaller one, null or a text"),
         (f'{{"a": 1}}\n{{"a": {"1" * 5000}}}', "line 2: column 'a' holds a number that is too large to be read: .*"),
         ('{"a": 1}\n{"a": "\\ud800"}', r"line 2: column 'a' holds half a character .*: mend the text"),
-        ('{"a": 1}\n{"a":\n{"a": 2}', r"line 2 is no JSON \(Expecting value, at its character 6\): mend it, or take it out"),
+        ('{"a": 1}\n{"a":\n{"a": 2}', r"line 2 is no JSON \(Expecting value: character 6\): mend it, or take it out"),
         ('{"a": 1}\n5', "line 2 is a whole number, and no record: write it as the others are, or take it out"),
         ('[{"a": 1}, null]', "record 2 is null, and no record: write it as the others are, or take it out"),
         ('[{"a": 1},\n{"a": "x\ny"}]', r"its JSON cannot be read: Invalid control character at: line 2 column 9 .*: mend it there"),

@@ -209,7 +209,7 @@ def _record(line: bytes, word: str, place: int) -> dict[str, Any]:
     try:
         record = _loads(line)
     except json.JSONDecodeError as error:
-        what = f"{error.msg}, at its character {error.pos + 1}"
+        what = f"{error.msg}: character {error.pos + 1}"
         raise ValueError(f"{word} {place} is no JSON ({what}): mend it, or take it out") from error
     except ValueError as error:
         raise ValueError(f"{word} {place}: {error}") from error
