@@ -28,7 +28,6 @@ _NO_JSON = re.compile(rb'"(?:[^"\\]|\\.)*"|NaN|-?Infinity', re.DOTALL)
 LONGEST = 1_000
 """A whole number of so many digits is larger than any number that is read."""
 
-_TEXT = re.compile(rb'"(?:[^"\\]|\\.)*"')
 _HALF = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])|(?<!\\u[dD][89abAB][0-9a-fA-F]{2})\\u[dD][c-fC-F]"  # a pair is a whole one
 )
@@ -109,11 +108,12 @@ def _types_by_polars(block: bytes, word: str, number: int) -> dict[str, Any] | N
         table = pl.read_ndjson(io.BytesIO(block), infer_schema_length=None)
         # It makes text of a list or an object that stands in a column of texts, and a zero of half a character.
         opens = [place.str.contains(r"^[\[{]").any() for _, held, place in _flat(table.schema) if held == pl.String]
-        if _HALF.search(block) or (opens and table.select(pl.any_horizontal(opens)).item()):
+        has_half = b"\\u" in block and _HALF.search(block) is not None
+        if has_half or (opens and table.select(pl.any_horizontal(opens)).item()):
             return None
     except pl.exceptions.PolarsError:
         return None
-    if _TEXT.sub(b"", block).count(b":") != table.height * _count(table.schema):
+    if _keys_in(block) != table.height * _count(table.schema):
         # Of a key that an object has twice it takes the first value, and others the last one.
         for place, line in _lines(block, number):
             _record(line, word, place)
@@ -197,6 +197,13 @@ def _seen_in(block: bytes, word: str, number: int, seen: _Seen | None = None) ->
         except ValueError as error:
             raise ValueError(f"{word} {place}: {error}") from error
     return seen
+
+
+def _keys_in(block: bytes) -> int:
+    """How many keys some lines have, in all their objects together: each has a colon behind it, outside of texts."""
+    if b"\\" in block:
+        block = block.replace(b"\\\\", b"").replace(b'\\"', b"")
+    return b"".join(block.split(b'"')[::2]).count(b":")
 
 
 def _lines(block: bytes, number: int) -> Iterator[tuple[int, bytes]]:
