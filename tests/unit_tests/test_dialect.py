@@ -428,6 +428,8 @@ def test_objects_and_lists_beside_other_values_of_json_are_told_with_column_and_
                 f"{path}: cannot be read as a table: column '{name}' holds {second} in {word} 4, but {first} in {word} 2: "
                 "write all in one form, or take it out"
             )
+            with pytest.raises(ValueError, match=f"column '{re.escape(name)}' holds"):
+                list(json_tables(path, (f"{name}.q",), 1000))
             for size in (1, 1000):  # a column that nobody asks for is none of the table's
                 assert pl.concat(json_tables(path, ("k",), size)).columns == ["k"]
                 assert unfit_columns(path, size) == {

@@ -188,6 +188,8 @@ def test_what_to_do_about_a_parquet_column_is_told_by_its_type(kind: str, holds:
         assert torn_notes(file, ["ok"])[0].endswith(f": {remedy}")
     if kind == "struct":
         assert told(path, used=["odd [x].x"]) == told(path)
+        pq.write_table(table.append_column("odd [x].x", pa.array([3, 4])), path)
+        assert read(path, used=["ok", "odd [x].x"]).rows() == [(1, 3), (2, 4)]
         pq.write_table(table.flatten(), path)
         assert read(path).rows() == [(1, 1), (2, 2)]
 

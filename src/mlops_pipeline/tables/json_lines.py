@@ -324,8 +324,10 @@ def _plain(types: Mapping[str, Any], used: Collection[str] | None, records: _Rec
     import polars as pl
 
     plain: dict[str, pl.Expr] = {}
+    there = [name for name, _, _ in _flat(types)]
+    absent = () if used is None else tuple(name for name in used if name not in there)
     for name, held, place in _flat(types):
-        is_used = used is None or any(one == name or (held == pl.Object and one.startswith(f"{name}.")) for one in used)
+        is_used = used is None or name in used or (held == pl.Object and any(one.startswith(f"{name}.") for one in absent))
         if is_used and held == pl.Object:
             raise ValueError(_clash(records, name))
         if is_used and held.is_nested():

@@ -632,14 +632,17 @@ def _parquet_rows(file: Any, path: Path, used: Collection[str] | None) -> Iterat
     if twice:
         raise PipelineError(f"{path}: column '{twice[0]}' stands twice: rename one")
     plain = [column.name for column in file.schema_arrow if not _extension(column) and _is_plain(column.type)]
+    absent = () if used is None else tuple(name for name in used if name not in names)
     for column in file.schema_arrow:
-        if column.name not in plain and (used is None or any(name == column.name or name.startswith(f"{column.name}.") for name in used)):
+        is_used = used is None or column.name in used or any(name.startswith(f"{column.name}.") for name in absent)
+        if column.name not in plain and is_used:
             remedy, held = _torn(column)[1], one_line(_extension(column) or column.type, 60)
             why = LONG[0] if remedy == LONG[1] else "is no number, text, time or truth value"
             raise PipelineError(f"{path}: column '{column.name}' holds {held}, which {why}: take it out, or {remedy}")
     row = 0
     for batch in file.iter_batches(batch_size=ROWS, columns=plain if len(plain) < len(names) else None):
-        frame = pl.DataFrame(_of_128_bits(batch))
+        # By the name a.b pyarrow reads the field b of a record a, too.
+        frame = pl.DataFrame(_of_128_bits(batch.select(plain)))
         yield Chunk(frame, pl.int_range(row + 1, row + frame.height + 1, eager=True))
         row += frame.height
 
