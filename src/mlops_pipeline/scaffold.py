@@ -326,6 +326,9 @@ def described(source: Path, path: str, target: str, name: str, root: str, writte
     lost = (len(misshapen) + max(one.odd for one in columns.values())) / (rows + len(misshapen))
     given = {"path": path, **written.settings, **signs} | ({"null_values": list(nothing)} if nothing != read_as.null_values else {})
     named = {name: _column(one, nothing, typed=not is_text) for name, one in columns.items() if name.strip() and name in held}
+    if set(named) <= {target}:
+        others = "".join(f"; '{name}': {one.left_out or 'it has no name'}" for name, one in columns.items() if name != target)
+        raise PipelineError(f"{source}: has no column to learn '{target}' from: give a table with others beside it{others}")
     left_out = [name for name in named if columns[name].left_out]
     if not any(column for column in named if column not in (target, *left_out)):
         left_out = []

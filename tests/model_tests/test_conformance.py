@@ -403,6 +403,20 @@ CLOCK: dict[str, tuple[Row, Row | str]] = {
     "a day less an hour": ({"score": "1 day -01:00:00"}, {"score": 82800.0}),
     "days that are all less than nothing": ({"score": "-2 days 03:00:00"}, {"score": -183600.0}),
     "a minus": ({"score": "-0:30"}, {"score": -1800.0}),
+    "ISO 8601, as pandas has it": ({"score": "P0DT0H20M0S"}, {"score": 1200.0}),
+    "a day and the rest of it": ({"score": " P2DT3H4M5.25S "}, {"score": 183845.25}),
+    "a second less than nothing, as pandas has it": ({"score": "P-1DT23H59M59S"}, {"score": -1.0}),
+    "the same, as Polars has it": ({"score": "-PT1S"}, {"score": -1.0}),
+    "as PostgreSQL has ISO's": ({"score": "P-1DT-2H-0.5S"}, {"score": -93600.5}),
+    "hours alone": ({"score": "PT36H"}, {"score": 129600.0}),
+    "a fraction of an hour, with a comma": ({"score": "PT1,5H"}, {"score": 5400.0}),
+    "weeks": ({"score": "P2W"}, {"score": 1209600.0}),
+    "no years and no months": ({"score": "P0Y0M1DT0H"}, {"score": 86400.0}),
+    **{
+        f"no duration, {text}": ({"score": text}, "wrong_type")
+        for text in ("P", "PT", "P1DT", "P1H", "PT1D", "1D", "P1D2H", "P T1S", "PP1D")
+    },
+    **{f"of no fixed length, {text}": ({"score": text}, "wrong_type") for text in ("P1Y", "P1M", "P1Y2M3DT4H", "-P3M")},
     "no minute": ({"score": "7:60"}, "wrong_type"),
     "a fraction of a minute": ({"score": "7:05.5"}, "wrong_type"),
     **{f"a number is a number, {number}": ({"score": number}, {"score": number}) for number in (25500.0, 60, 0)},
@@ -421,6 +435,15 @@ def test_times_of_day_and_durations_mean_the_same_by_every_way(way: str, tmp_pat
     texts = way in ("a request's CSV", "a CSV file", "Parquet, String")
     rows = {name: row for name, row in CLOCK.items() if not (texts and not isinstance(row[0]["score"], str))}
     assert_same(way, load_scorer(tmp_path / "model"), tmp_path, rows, {"score": "0:25"})
+
+
+def test_a_duration_of_months_is_refused_with_the_reason() -> None:
+    contract = Contract(task="regression", columns={"v": Column("number", format="h:mm:ss")})
+    with pytest.raises(Refused) as refusal:
+        Signature.of(contract).from_columns({"v": ["P1Y2M"]})
+    assert refusal.value.faults[0].detail == (
+        "row 0, column 'v' is 'P1Y2M', not a number: years and months have no fixed length: give days, hours, minutes or seconds"
+    )
 
 
 def test_typed_times_of_day_and_durations_are_seconds() -> None:
@@ -596,6 +619,7 @@ texts = st.one_of(
     st.from_regex(r"\A(Rs\.? ?)?[0-2]{1,2}(,[0-2]{2,3}){1,3}(\.5)?\Z"),
     st.text("012−–()-+<>≤=,.$ \u2009", max_size=7),
     st.from_regex(r"\A-?([0-2] days?,? [+-]?)?[0-2]{1,3}:[0-6]?[0-9](:[0-5]?[0-9])?(\.5)?( ?[aApP]\.?M)?\Z"),
+    st.from_regex(r"\A[+-]?P([+-]?[0-2]{1,2}[YMWD]){0,3}(T(-?[0-9]{1,3}(\.[0-9]{1,7})?[HMS]){0,3})?\Z"),
     st.sampled_from(["inf", "-Infinity", "nan", "+NaN", "1_000", "１", "٣", "0x10", "1d5", "1,5", "yes", "F", "NA", "1e999", "5e-324"]),
     st.floats().map(repr),
     st.integers(-(10**25), 10**25).map(str),

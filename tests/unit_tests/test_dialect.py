@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import itertools
 import json
 import re
 import shutil
@@ -33,7 +34,7 @@ from mlops_pipeline.scaffold import starter
 from mlops_pipeline.serving.protocol.invocations import Invocations
 from mlops_pipeline.tables.cast import as_numbers, cast_columns
 from mlops_pipeline.tables.dialect import Unclear, found
-from mlops_pipeline.tables.json_lines import json_tables
+from mlops_pipeline.tables.json_lines import json_tables, unfit_columns
 from mlops_pipeline.tables.source import as_written, read_file, read_source
 from tests.conftest import HERE
 from tests.unit_tests.workshop import ingested, layout_in, quiet, table_settings
@@ -387,6 +388,90 @@ def test_records_of_json_have_every_column_that_any_of_them_has(tmp_path: Path) 
         read(path, {})
 
 
+FORMS = {"lines": lambda rows: "\n".join(map(json.dumps, rows)), "a list": lambda rows: json.dumps(rows, indent=1)}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_numbers_truths_and_texts_under_one_key_of_json_are_texts_however_they_are_written(form: str, tmp_path: Path) -> None:
+    path = tmp_path / "table.json"
+    for values, read_as in {
+        (1, True): ["1", "true"],
+        (False, 1.5, None): ["false", "1.5", None],
+        (1, "a"): ["1", "a"],
+        ("a", True, 2**70): ["a", "true", str(2**70)],
+        (1, 2**70): [1, 2**70],
+        (True, None): [True, None],
+    }.items():
+        for rows in ([{"x": value} for value in values], [{"p": {"x": value}, "l": [value]} for value in values]):
+            path.write_text(FORMS[form](rows))
+            for size in (1, 1000):
+                blocks = pl.concat(json_tables(path, ("x", "p.x"), size))
+                assert blocks.to_series().to_list() == read_as, (values, size)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_objects_and_lists_beside_other_values_of_json_are_told_with_column_and_place(form: str, tmp_path: Path) -> None:
+    path = tmp_path / "table.json"
+    told = {"a whole number": 1, "a fraction": 0.5, "a truth value": True, "a text": "a", "a list": [1], "an object": {"q": 1}}
+    word = "line" if form == "lines" else "record"
+    for first, second in itertools.permutations(told, 2):
+        if not {"a list", "an object"} & {first, second}:
+            continue
+        for name, rows in (
+            ("x", [{"k": 1, "x": None}, {"x": told[first]}, {"k": 2}, {"x": told[second]}]),
+            ("p.x", [{"k": 1}, {"p": {"x": told[first]}}, {"p": None}, {"p": {"x": told[second]}}]),
+        ):
+            path.write_text(FORMS[form](rows))
+            with pytest.raises(PipelineError) as told_of:
+                read(path, {})
+            assert str(told_of.value) == (
+                f"{path}: cannot be read as a table: column '{name}' holds {second} in {word} 4, but {first} in {word} 2: "
+                "write all in one form, or take it out"
+            )
+            with pytest.raises(ValueError, match=f"column '{re.escape(name)}' holds"):
+                list(json_tables(path, (f"{name}.q",), 1000))
+            for size in (1, 1000):  # a column that nobody asks for is none of the table's
+                assert pl.concat(json_tables(path, ("k",), size)).columns == ["k"]
+                assert unfit_columns(path, size) == {
+                    name: "some of its values are records or lists, and others are not: write all in one form"
+                }
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{"a": 1}\n\n{"a": 1e400}', "line 3: column 'a' holds a number that is too large to be read: write a smaller one, null or a text"),
+        (f'{{"a": 1}}\n{{"a": {"1" * 5000}}}', "line 2: column 'a' holds a number that is too large to be read: .*"),
+        ('{"a": 1}\n{"a": "\\ud800"}', r"line 2: column 'a' holds half a character .*: mend the text"),
+        ('{"a": 1}\n{"a":\n{"a": 2}', r"line 2 is no JSON \(Expecting value: character 6\): mend it, or take it out"),
+        ('{"a": 1}\n5', "line 2 is a whole number, and no record: write it as the others are, or take it out"),
+        ('[{"a": 1}, null]', "record 2 is null, and no record: write it as the others are, or take it out"),
+        ('[{"a": 1},\n{"a": "x\ny"}]', r"its JSON cannot be read: Invalid control character at: line 2 column 9 .*: mend it there"),
+        ('{"a": 1}\n{"a": 2, "a": 3}', "line 2: the key 'a' stands twice in one object: take one out"),
+        ('{"a": 1, "b": 1.5}\n{"b": 2, "b": 3}', "line 2: the key 'b' stands twice in one object: take one out"),
+        ('[{"p": {"a": 1, "a": 2}}]', "record 1: the key 'a' stands twice in one object: take one out"),
+        ('{"data": [{"a": 1, "a": 2}]}', "the key 'a' stands twice in one object: take one out"),
+        ('{"a": 1}\n{"a": 2}'.encode("utf-16"), "is JSON in UTF-16 or UTF-32: store it as UTF-8"),
+        ('[\n{"a": 1}]'.encode("utf-16-be"), "is JSON in UTF-16 or UTF-32: store it as UTF-8"),
+        ('[["a", "b"],\n[1, 2]]', "is JSON of lists: write each row as a record, which names its columns"),
+        ('{"a": null}\n{"a": {}}', "column 'a' holds records without a key, .*: take it out, or flatten it"),
+        (b'{"a": "\xe4"}\n{"a": 1}', "it is not written in UTF-8, as JSON is: store it as UTF-8"),
+    ],
+)
+def test_what_is_wrong_in_json_is_told_with_its_place_and_a_remedy(text: str | bytes, told: str, tmp_path: Path) -> None:
+    path = tmp_path / "table.json"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(PipelineError, match=rf"^{re.escape(str(path))}: cannot be read as a table: {told}$"):
+        read(path, {})
+
+
+def test_an_escaped_pair_is_one_character_and_a_text_of_json_a_text(tmp_path: Path) -> None:
+    path = tmp_path / "table.json"
+    rows = [{"a": "😀"}, {"a": "\\ud800"}, {"a": '{"q": 1}'}, {"a": "[1"}]
+    path.write_text("\ufeff\n\n" + FORMS["lines"](rows))
+    assert read(path, {}).to_dicts() == rows
+
+
 def test_a_record_within_a_record_is_columns_and_a_list_is_named(tmp_path: Path) -> None:
     path = tmp_path / "table.jsonl"
     lines = [
@@ -607,6 +692,28 @@ def test_a_sheet_of_excel_is_read_below_its_title(tmp_path: Path) -> None:
     assert seen.settings == {"skip_lines": 2, "sheet": "data"}
     assert seen.notes[0] == "of the sheets data, notes the table is data"
     assert read(path, seen.settings)["id"].to_list() == list(range(60))
+
+
+@pytest.mark.parametrize(("above", "header"), [(0, 1), (2, 1), (0, 2)])
+def test_merged_cells_of_a_sheet_are_told_where_rows_are_and_nowhere_else(above: int, header: int, tmp_path: Path) -> None:
+    path = tmp_path / "table.xlsx"
+    with xlsxwriter.Workbook(path) as book:
+        book.add_worksheet("other").merge_range(5, 0, 6, 0, "x")
+        sheet = book.add_worksheet("a & b")
+        if header == 2:
+            sheet.merge_range(above, 0, above, 1, "both")
+        sheet.write_row(above + header - 1, 0, ("kind", "x", "y"))
+        for row in range(4):
+            sheet.write_row(above + header + row, 1, (row, row % 2))
+        sheet.merge_range(above + header, 0, above + header + 1, 0, "a")
+        sheet.write_column(above + header + 2, 0, ("b", "c"))
+    source = Source(path=str(path), sheet="a & b", skip_lines=above + header - 1 if header == 2 else 0)
+    chunks = list(read_file(path, source, 1))
+    assert chunks[0].frame["kind"].to_list() == ["a", None, "b", "c"]
+    first = above + header + 1
+    said = f"the others are empty (such as A{first}:A{first + 1}): unmerge and fill them"
+    notes = [note for chunk in chunks for note in chunk.notes]
+    assert notes == [f"table.xlsx: the value of a merged cell stands in its first alone, {said}"]
 
 
 def test_names_that_a_sheet_has_in_two_rows_are_told(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from datetime import datetime, time, timedelta
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import polars as pl
 import pytest
 import yaml
@@ -668,6 +669,17 @@ def test_a_line_of_dashes_below_the_header_is_no_row(line: str, tmp_path: Path) 
     assert quarantine.rows() == [("1", "a line between the header and the rows", harmless_text(line))]
 
 
+def test_a_table_of_a_target_alone_is_told(tmp_path: Path) -> None:
+    source = tmp_path / "table.csv"
+    source.write_text("y\n" + "yes\nno\n" * 30)
+    with pytest.raises(PipelineError, match=r"table\.csv: has no column to learn 'y' from: give a table with others beside it$"):
+        starter(source, "y", tmp_path / "new.yaml")
+    source = tmp_path / "table.parquet"
+    pl.DataFrame({"tags": [[n] for n in range(60)], "y": [0, 1] * 30}).write_parquet(source)
+    with pytest.raises(PipelineError, match=r"others beside it; 'tags': each value holds several: store one value a cell$"):
+        starter(source, "y", tmp_path / "new.yaml")
+
+
 def test_a_class_of_one_row_is_named() -> None:
     def note(*more: str) -> str:
         columns = profiled(as_chunks([*cycle("good", "bad"), *more]))
@@ -703,9 +715,11 @@ def test_what_no_table_can_have_of_parquet_is_named_with_its_reason(tmp_path: Pa
     why = {use.name: use.why for use in starter(source, "y", tmp_path / "new.yaml").columns if not use.used}
     assert why.pop("y", "") == ""
     assert why == {
-        "raw": "bytes are no number, text or truth value",
-        "who": "each value holds several: store one value a cell",
+        "raw": "bytes are no number, text or truth value: store it as text",
+        "who": "each value is a record: give each of its fields a column of its own, as pyarrow's Table.flatten() does",
     }
+    with pytest.raises(PipelineError, match=r"column 'who' holds struct<a: int64>, which .*: take it out, or give each of its"):
+        starter(source, "who", tmp_path / "new.yaml")
 
 
 @pytest.mark.parametrize("form", ["parquet", "json", "xlsx"])
@@ -738,6 +752,23 @@ def test_durations_and_times_of_day_of_parquet_are_seconds(tmp_path: Path) -> No
     table = ingested(tmp_path, load_settings(config))[0]
     assert table["took"].to_list() == [each.total_seconds() for each in took]
     assert table["at"].to_list() == [each.hour * 3600.0 + each.minute * 60 for each in at]
+
+
+@pytest.mark.parametrize("form", ["csv", "json"])
+def test_durations_as_iso_writes_them_are_seconds(form: str, tmp_path: Path) -> None:
+    source, config = tmp_path / f"table.{form}", tmp_path / "new.yaml"
+    took = [timedelta(seconds=n * 37 - 1) for n in range(60)]
+    term = [f"P{(1, 7, 30)[n % 3]}D" for n in range(60)]
+    table = pl.DataFrame({"took": [pd.Timedelta(each).isoformat() for each in took], "term": term, "y": [0, 1] * 30})
+    {"csv": table.write_csv, "json": table.write_json}[form](source)
+    made = starter(source, "y", config)
+    config.write_text(made.text)
+    described = {use.name: (use.kind, use.use, use.note) for use in made.columns}
+    assert described["took"] == ("number", "feature", "a time of day, or how long something took, is read as seconds")
+    assert described["term"][0] == "category", "days alone may be codes"
+    settings = load_settings(config)
+    assert settings.dataset.columns["took"].format == "h:mm:ss"
+    assert ingested(tmp_path, settings)[0]["took"].to_list() == [each.total_seconds() for each in took]
 
 
 def test_a_column_of_lists_is_left_out_with_a_word(tmp_path: Path) -> None:

@@ -120,9 +120,28 @@ Python writes it, and pandas' ``-1 days +23:00:00`` are an hour less than nothin
 
 _CLOCK = re.compile(CLOCK)
 
+_PART = "([+-]?[0-9]+(?:[.,][0-9]+)?)"
+ISO_CLOCK = rf"([+-]?)P(?:0+Y)?(?:0+M)?(?:{_PART}W)?(?:{_PART}D)?(?:T(?:{_PART}H)?(?:{_PART}M)?(?:{_PART}S)?)?"
+"""A duration by ISO 8601: its sign, weeks, days, hours, minutes and seconds, each with its own: a pattern for Python and for Polars.
+
+pandas writes ``P0DT0H20M0S``, and ``P-1DT23H59M59S`` for a second less than nothing, others ``-PT1S``. Years and months have no fixed
+length.
+"""
+
+ISO_SECONDS = (604_800, 86_400, 3_600, 60, 1)
+"""The seconds of each of its parts."""
+
+ISO_UNENDED = "[PT]$"
+"""Behind these letters something has to come."""
+
+_ISO_CLOCK = re.compile(ISO_CLOCK)
+_OF_MONTHS = re.compile(rf"[+-]?P{_PART}[YM][0-9.,+MWDTHS-]*")
+
 
 def seconds_in(text: str, form: str) -> float | None:
-    """The seconds that a time of day or a duration says, by a way of ``CLOCKS``; None if it is none."""
+    """The seconds that a time of day or a duration says, by a way of ``CLOCKS`` or, by any of them, by ISO 8601; None if it is none."""
+    if text[:1] == "P" or text[1:2] == "P":
+        return _iso_seconds(text)
     match = _CLOCK.fullmatch(text)
     if match is None or ("." in match[5] and (match[6] is not None or form != "m:ss")):
         return None
@@ -139,6 +158,22 @@ def seconds_in(text: str, form: str) -> float | None:
     if not between:
         return -(days + seconds) if match[1] == "-" else days + seconds
     return (-days if match[1] == "-" else days) + (-seconds if between[-1] == "-" else seconds)
+
+
+def _iso_seconds(text: str) -> float | None:
+    """The seconds of a duration as ISO 8601 writes it; None if it is none, or none of a fixed length."""
+    match = _ISO_CLOCK.fullmatch(text)
+    if match is None or text[-1] in "PT":
+        return None
+    total = 0.0  # not by sum, which since Python 3.12 rounds otherwise than tables do
+    for part, seconds in zip(match.groups()[1:], ISO_SECONDS, strict=True):
+        total += float((part or "0").replace(",", ".")) * seconds
+    return -total if match[1] == "-" else total
+
+
+def is_of_months(text: str) -> bool:
+    """Whether a text is a duration of years or months by ISO 8601, which have no fixed length."""
+    return _iso_seconds(text) is None and _OF_MONTHS.fullmatch(text) is not None
 
 
 def is_number_form(form: str) -> bool:

@@ -32,6 +32,7 @@ from mlops_pipeline.contract.values import (
     bounds,
     category_of,
     is_nothing,
+    is_of_months,
     number_of,
     spelled,
     truth_of,
@@ -627,6 +628,8 @@ _NOT_A = {
 def wrong_type(row: int, name: str, value: Any, column: Column) -> Fault:
     """The fault of a value that is none of its column's kind."""
     written = f" written as {column.format}" if column.format is not None and isinstance(value, str) and not column.private else ""
+    if written and is_of_months(str(value).strip(BLANKS)):
+        written = ": years and months have no fixed length: give days, hours, minutes or seconds"
     what = told_value(column, shown(value), _NOT_A.get(column.kind, f"not a number{written}"))
     return Fault("wrong_type", f"row {row}, column '{name}' is {what}", row, name)
 

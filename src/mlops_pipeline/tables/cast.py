@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
+import operator
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -17,6 +19,9 @@ from mlops_pipeline.contract.values import (
     CLOCK,
     CLOCKS,
     FALSE_WORDS,
+    ISO_CLOCK,
+    ISO_SECONDS,
+    ISO_UNENDED,
     LARGEST_INTEGER,
     NOT_FINITE,
     ODD_SIGN,
@@ -145,7 +150,21 @@ def _seconds(text: pl.Series, form: str) -> pl.Series:
     apart = pl.when(is_minus).then(-days).otherwise(days) + pl.when(between.str.ends_with("-")).then(-seconds).otherwise(seconds)
     signed = pl.when(between != "").then(apart).when(is_minus).then(-(days + seconds)).otherwise(days + seconds)
     not_finite = pl.when(pl.col(text.name).str.contains(NOT_FINITE)).then(pl.col(text.name)).cast(pl.Float64)
-    return text.to_frame().select(pl.coalesce(signed, not_finite).alias(text.name)).to_series()
+    by_iso = [_iso_seconds(text.name)] if text.str.contains("^.?P").any() else []
+    return text.to_frame().select(pl.coalesce(*by_iso, signed, not_finite).alias(text.name)).to_series()
+
+
+def _iso_seconds(name: str) -> pl.Expr:
+    """The seconds of a column's durations as ISO 8601 writes them; null for what is none."""
+    import polars as pl
+
+    found = pl.col(name).str.extract_groups(f"^(?:{ISO_CLOCK})$").struct
+    parts = [found.field(str(place)).str.replace(",", ".", literal=True).cast(pl.Float64) for place in range(2, 7)]
+    total = functools.reduce(
+        operator.add, [part.fill_null(0.0) * seconds for part, seconds in zip(parts, ISO_SECONDS, strict=True)], pl.lit(0.0)
+    )
+    signed = pl.when(found.field("1") == "-").then(-total).otherwise(total)
+    return pl.when(found.field("1").is_not_null() & ~pl.col(name).str.contains(ISO_UNENDED)).then(signed)
 
 
 def as_text(values: pl.Series) -> pl.Series:

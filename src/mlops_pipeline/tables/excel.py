@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import logging
 import re
+import zipfile
 from collections.abc import Collection
 from contextlib import ExitStack
 from datetime import datetime, timedelta
@@ -31,6 +33,12 @@ _NO_DATE = "0000-00-00 00:00:00"
 
 TOOK_AT_MOST = datetime(1901, 1, 1)
 """Up to this moment a cell among durations is one, and no moment."""
+
+_MERGED = re.compile(rb'<mergeCell ref="([A-Z]+([0-9]+):[A-Z]+[0-9]+)"')
+_SHEET, _RELATED = re.compile("<sheet ([^>]*)>"), re.compile("<Relationship ([^>]*)>")
+_ATTRIBUTE = re.compile('([A-Za-z:]+)="([^"]*)"')
+LOOKED_BELOW = 100
+"""So many empty rows may be above a header."""
 
 _SPELLED = "%Y-%m-%d %H:%M:%S%.f"
 _TIME_ALONE = f"^{NO_DAY:%Y-%m-%d} ([0-9]{{2}}:[0-9]{{2}}:[0-9]{{2}}(?:[.][0-9]+)?)$"
@@ -125,6 +133,39 @@ def excel_rows(path: Path, sheet: str | None, count: int, *, with_empty: bool = 
 def empty_rows(path: Path, sheet: str | None, within: int) -> int:
     """How many rows at a sheet's start are empty; 0 if more than so many are."""
     return next((place for place, row in enumerate(excel_rows(path, sheet, within, with_empty=True)) if any(row)), 0)
+
+
+def merged_below_header(path: Path, source: Source) -> list[str]:
+    """The merged cells among a sheet's rows, ``A3:A6``: each has its value in its first cell alone. None are known but of .xlsx.
+
+    https://learn.microsoft.com/en-us/dotnet/api/documentformat.openxml.spreadsheet.mergecell
+    """
+    name = _sheet_of(_book(path), source.sheet)
+    with ExitStack() as stack:
+        content = seekable(path, stack)
+        if not zipfile.is_zipfile(content):
+            return []
+        with zipfile.ZipFile(content) as archive:
+            part = _part_of(archive, name)
+            merged = _MERGED.findall(archive.read(part)) if part is not None else []
+    if not merged:
+        return []
+    # Without a place the header is the first row that holds anything; merged with what is below it, it has two rows.
+    header = (source.skip_lines or empty_rows(path, name, LOOKED_BELOW)) + 1 if source.header else 0
+    return [cells.decode() for cells, first in merged if int(first) > header]
+
+
+def _part_of(archive: zipfile.ZipFile, sheet: str) -> str | None:
+    """Where in an archive a sheet lies; None if it is no .xlsx."""
+    names = archive.namelist()
+    if "xl/workbook.xml" not in names or "xl/_rels/workbook.xml.rels" not in names:
+        return None
+    sheets = [dict(_ATTRIBUTE.findall(tag)) for tag in _SHEET.findall(archive.read("xl/workbook.xml").decode())]
+    key = next((one.get("r:id") for one in sheets if html.unescape(one.get("name", "")) == sheet), None)
+    parts = [dict(_ATTRIBUTE.findall(tag)) for tag in _RELATED.findall(archive.read("xl/_rels/workbook.xml.rels").decode())]
+    target = next((one.get("Target", "") for one in parts if one.get("Id") == key), "")
+    found = target.lstrip("/") if target.startswith("/") else f"xl/{target}"
+    return found if found in names else None
 
 
 def sheet_names(path: Path) -> list[str]:

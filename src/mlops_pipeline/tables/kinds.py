@@ -839,10 +839,11 @@ def _shortest(texts: Iterable[str]) -> str:
 def _clock(column: ColumnProfile, nothing: tuple[tuple[str, int], ...], words: tuple[tuple[str, int], ...], there: int) -> Described:
     """A column of times of day or of durations; of figures that may be hours and minutes, or minutes and seconds, one is asked for."""
     odd, is_either = there - column.forms["m:ss"], column.forms.get("h:mm") == column.forms["m:ss"]
-    if is_either and column.colons == {1, 2}:
+    colons = column.colons - {0}  # a duration by ISO 8601 has none
+    if is_either and colons == {1, 2}:
         ask = "nothing tells whether '12:34' is hours and minutes or minutes and seconds: write kind: number, format: 'h:mm' or 'm:ss'"
         return Described(column.name, "text", left_out=f"{ask}, and take it out of features.exclude")
-    form = "m:ss" if not is_either else "h:mm:ss" if column.colons == {2} else "h:mm" if column.longest <= DAY else "m:ss"
+    form = "m:ss" if not is_either else "h:mm:ss" if colons in (set(), {2}) else "h:mm" if column.longest <= DAY else "m:ss"
     other = {"h:mm": "; for minutes and seconds write format: 'm:ss'", "m:ss": "; for hours and minutes write format: 'h:mm'"}
     what = f"{SECONDS}{other.get(form, '') if is_either else ''}"
     aside = _set_aside(column, odd, words, lambda text: number_of(text, form))

@@ -21,7 +21,9 @@ _EXCEL_PARTS = ("xl/workbook.xml", "xl/workbook.bin", "content.xml")
 _NO_TABLE = {
     b"SQLite format 3\x00": "is a SQLite database: give an SQL query with sql: … and uri: …",
     b"%PDF": "is a PDF: give a table",
-    b"ARROW1": "is an Arrow file: store it as Parquet",
+    b"ARROW1\x00\x00": "is an Arrow file (Feather): store it as Parquet",
+    b"\xff\xff\xff\xff": "is a stream of Arrow's: store it as Parquet",
+    b"Obj\x01": "is a file of Avro: store it as Parquet",
     b"<!DOCTYPE": "is a page of HTML: give a table",
     b"<html": "is a page of HTML: give a table",
     b"<?xml": "is XML: give a table",
@@ -29,14 +31,26 @@ _NO_TABLE = {
     b"$FL2": "is a file of SPSS: export it as CSV",
     b"$FL3": "is a file of SPSS: export it as CSV",
     b"<stata_dta>": "is a file of Stata: export it as CSV",
+    **{bytes([release, order, 1, 0]): "is a file of Stata: export it as CSV" for release in (113, 114, 115) for order in (1, 2)},
+    bytes(12) + b"\xc2\xea\x81\x60": "is a file of SAS: export it as CSV",
     b"HEADER RECORD*******": "is a file of SAS: export it as CSV",
     b"RDX2\n": "is a file of R: export it as CSV",
     b"RDX3\n": "is a file of R: export it as CSV",
     b"X\n\x00\x00\x00": "is a file of R: export it as CSV",
     b"\x89HDF": "is a file of HDF5: store its table as Parquet",
+    b"7z\xbc\xaf\x27\x1c": "is an archive of 7-Zip: unpack it, and name one of its files",
+    b"Rar!\x1a\x07": "is an archive of RAR: unpack it, and name one of its files",
+    b"\x80\x02": "is a pickle, which could run anything: store its table as Parquet",
+    b"\x80\x03": "is a pickle, which could run anything: store its table as Parquet",
     b"\x80\x04\x95": "is a pickle, which could run anything: store its table as Parquet",
     b"\x80\x05\x95": "is a pickle, which could run anything: store its table as Parquet",
 }
+_LISTS = re.compile(rb'\[\s*\[\s*(?:"[^"]*"\s*[],]|-?[0-9.]+\s*[],]|(?:null|true|false)\s*[],]|\])')
+_NO_TABLE_BESIDE_CONTROLS = {
+    b"ORC": "is a file of ORC: store it as Parquet",
+    b"FEA1": "is a file of Feather, version 1: store it as Parquet",
+}
+"""A text may begin with these, too, but has no such signs."""
 
 
 def opened(path: Path, stack: ExitStack) -> IO[bytes]:
@@ -73,12 +87,22 @@ def form_of(path: Path) -> Form:
         for mark, what in _NO_TABLE.items():
             if head.lstrip().lower().startswith(mark.lower()):
                 raise ValueError(what)
+        for mark, what in _NO_TABLE_BESIDE_CONTROLS.items():
+            if head.startswith(mark) and _CONTROLS.search(head):
+                raise ValueError(what)
+        if head[8:12] == b"DUCK" and b"\0" in head[:24]:
+            raise ValueError("is a database of DuckDB: store its table as Parquet")
         # A text may have the word there, too, but no zeros before it, which fill up a name in an archive.
         if head[257:262] == b"ustar" and b"\0" in head[:257]:
             raise ValueError("is an archive of tar: unpack it, and name one of its files")
         if len(_CONTROLS.findall(head)) > 0.01 * len(head) and not _is_wide(head):
             raise ValueError("is no text: it holds bytes that are no signs: export it as CSV or Parquet")
         bare = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+        plain = head.lstrip(b"\xff\xfe\0").replace(b"\0", b"") if _is_wide(head) else b""
+        if plain.startswith((b"{", b"[")) and _is_json(plain):
+            raise ValueError("is JSON in UTF-16 or UTF-32: store it as UTF-8")
+        if _LISTS.match(bare):
+            raise ValueError("is JSON of lists: write each row as a record, which names its columns")
         if bare.startswith(b"{") or (bare.startswith(b"[") and bare[1:].lstrip()[:1] in (b"{", b"]")):
             return "json" if _is_json(bare) else "text"
     return "text"

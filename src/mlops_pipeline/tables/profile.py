@@ -99,6 +99,7 @@ _BEFORE = f"(?P<before>{UNITS}|[{BOUNDS}]=?)?{_BLANK}?[+-]?"
 _GLUED = "(?:[kcmµ]?[gml]|lbs?|oz|ft|in|mi|[kMGT]?[BW]|hrs?|h|min|m?s|px|x|[kKM])"
 _AFTER = rf"(?P<after>{_BLANK}?(?:%|‰|\+|(?:{UNITS}|{_GLUED}[²³]?)(?:{_PER})?)|{_BLANK}[^\W\d_]{{1,6}}[²³]?(?:{_PER})?|{_BLANK}?°[CF]?)?"
 _AMOUNT = re.compile(f"[+-]?{_BEFORE}{_DIGITS}{_AFTER}")
+_TIMED = re.compile("[+-]?P.*T.+|.*:.*")
 _SPELLINGS = ("1234.5", "1234,5", "1,234.5", "1.234,5", "1 234,5", "1 234.5", "1'234.5", "1'234,5")
 
 
@@ -401,7 +402,9 @@ def number_forms(sample: list[str], *, beside_plain: bool = False) -> list[str]:
     ``beside_plain``: there are plain numbers in the column, too.
     """
     most = max(MOST * len(sample), 1)
-    if sum(number_of(text, CLOCKS[-1]) is not None for text in sample) >= most:
+    # P1D and P7D alone may be codes.
+    is_clock = any(_TIMED.fullmatch(text) for text in sample) or not any(text.lstrip("+-").startswith("P") for text in sample)
+    if is_clock and sum(number_of(text, CLOCKS[-1]) is not None for text in sample) >= most:
         return [form for form in CLOCKS if form != "h:mm:ss"]
     amounts = [match for text in sample if (match := _AMOUNT.fullmatch(with_sign_before(text))) is not None]
     before = {BOUNDS[0] if (match["before"] or " ")[0] in BOUNDS else match["before"] or "" for match in amounts}

@@ -27,8 +27,8 @@ from mlops_pipeline.layout import Layout
 from mlops_pipeline.spreadsheet import harmless_text
 from mlops_pipeline.tables.database import take_snapshot
 from mlops_pipeline.tables.dialect import COMMENT, LOOKED_AT, Unclear, csv_reader, encoding_of, found, refuse_no_file
-from mlops_pipeline.tables.excel import excel_header, excel_table, names_as_written, sheet_names
-from mlops_pipeline.tables.json_lines import json_tables, listing_columns
+from mlops_pipeline.tables.excel import excel_header, excel_table, merged_below_header, names_as_written, sheet_names
+from mlops_pipeline.tables.json_lines import json_tables, unfit_columns
 from mlops_pipeline.tables.packing import Form, form_of, opened, seekable
 from mlops_pipeline.tables.text import text_of
 
@@ -50,9 +50,13 @@ HEADER_AGAIN = "the header again"
 BLOCK_MB = 4
 """So much of a file of JSON is looked at at a time for columns that hold lists."""
 
-NESTED = "each value holds several: store one value a cell"
-BYTES = "bytes are no number, text or truth value"
-UNKNOWN = "its type is no number, text, time or truth value: store it as one of them"
+BYTES = "bytes are no number, text or truth value", "store it as text"
+RECORD = "each value is a record", "give each of its fields a column of its own, as pyarrow's Table.flatten() does"
+SEVERAL = "each value holds several", "store one value a cell"
+UNKNOWN = "its type is no number, text, time or truth value", "store it as one of them"
+DIGITS = 38
+"""As many digits has the longest decimal that Polars holds."""
+LONG = f"may be longer than the {DIGITS} digits that can be held here", f"store it as double, or as a decimal of at most {DIGITS} digits"
 
 _DASHES = re.compile(":?-{2,}:?")
 
@@ -175,7 +179,7 @@ def read_file(
         if form == "parquet":
             chunks = _parquet_chunks(path, used)
         elif form == "excel":
-            chunks = _slices([excel_table(path, source)])
+            chunks = _noted(_slices([excel_table(path, source)]), _merged_note(path, source))
             chunks = (_without_headers(chunk, chunk.frame.columns, path, source) for chunk in chunks) if source.header else chunks
         elif form == "json":
             chunks = _slices(json_tables(path, used, chunk_mb << 20))
@@ -308,25 +312,22 @@ def one_ahead(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
 
 
 def torn_columns(path: Path) -> dict[str, str]:
-    """The columns of a Parquet file, those among them that a table cannot have with the reason; likewise of JSON those that hold lists.
+    """The columns of a Parquet file, those among them that a table cannot have with the reason; likewise of JSON.
 
     None of another file's. Raises :class:`PipelineError`.
     """
     try:
         form = form_of(path)
         if form == "json":
-            return dict.fromkeys(listing_columns(path, BLOCK_MB << 20), NESTED)
+            return unfit_columns(path, BLOCK_MB << 20)
     except _UNREADABLE as error:
         raise PipelineError(f"{path}: cannot be read as a table: {one_line(error)}") from error
     if form != "parquet":
         return {}
-    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    return {
-        field.name: BYTES if _is_bytes(field.type) else NESTED if pa.types.is_nested(field.type) else UNKNOWN
-        for field in pq.read_schema(path)
-    }
+    with ExitStack() as stack:
+        return {column.name: ": ".join(_torn(column)) for column in pq.read_schema(seekable(path, stack))}
 
 
 def torn_notes(path: Path, there: Collection[str]) -> tuple[str, ...]:
@@ -334,10 +335,21 @@ def torn_notes(path: Path, there: Collection[str]) -> tuple[str, ...]:
     return tuple(f"column '{name}' is left out: {why}" for name, why in torn_columns(path).items() if name not in there)
 
 
-def _is_bytes(held: Any) -> bool:
-    import pyarrow as pa
+def _torn(column: Any) -> tuple[str, str]:
+    """Why a table cannot have a column of Arrow's, and what to do about it."""
+    from pyarrow import types
 
-    return bool(pa.types.is_binary(held) or pa.types.is_large_binary(held) or pa.types.is_fixed_size_binary(held))
+    held = column.type
+    if _extension(column):
+        return UNKNOWN
+    if types.is_struct(held):
+        return RECORD
+    if types.is_nested(held):
+        return SEVERAL
+    if types.is_decimal(held):
+        return f"its numbers {LONG[0]}", LONG[1]
+    is_bytes = types.is_binary(held) or types.is_large_binary(held) or types.is_fixed_size_binary(held) or types.is_binary_view(held)
+    return BYTES if is_bytes else UNKNOWN
 
 
 def count_rows(path: Path) -> int | None:
@@ -589,6 +601,22 @@ def _slices(tables: Iterable[pl.DataFrame]) -> Iterator[Chunk]:
             row += frame.height
 
 
+def _noted(chunks: Iterator[Chunk], notes: tuple[str, ...]) -> Iterator[Chunk]:
+    """The same chunks, the first with more to say."""
+    for chunk in chunks:
+        yield replace(chunk, notes=(*notes, *chunk.notes))
+        notes = ()
+
+
+def _merged_note(path: Path, source: Source) -> tuple[str, ...]:
+    """What to say of a sheet's merged cells; nothing where there are none."""
+    merged = merged_below_header(path, source)
+    if not merged:
+        return ()
+    of = "a merged cell" if len(merged) == 1 else f"each of {len(merged):,} merged cells"
+    return (f"{path.name}: the value of {of} stands in its first alone, the others are empty (such as {merged[0]}): unmerge and fill them",)
+
+
 def _parquet_chunks(path: Path, used: Collection[str] | None) -> Iterator[Chunk]:
     import pyarrow.parquet as pq
 
@@ -604,16 +632,17 @@ def _parquet_rows(file: Any, path: Path, used: Collection[str] | None) -> Iterat
     if twice:
         raise PipelineError(f"{path}: column '{twice[0]}' stands twice: rename one")
     plain = [column.name for column in file.schema_arrow if not _extension(column) and _is_plain(column.type)]
+    absent = () if used is None else tuple(name for name in used if name not in names)
     for column in file.schema_arrow:
-        if column.name not in plain and (used is None or column.name in used):
-            held = _extension(column)
-            raise PipelineError(
-                f"{path}: column '{column.name}' holds {one_line(held or column.type, 60)}, which is no number, text, time or truth value: "
-                f"take it out, or store {'it as one of them' if held else 'one value a row'}"
-            )
+        is_used = used is None or column.name in used or any(name.startswith(f"{column.name}.") for name in absent)
+        if column.name not in plain and is_used:
+            remedy, held = _torn(column)[1], one_line(_extension(column) or column.type, 60)
+            why = LONG[0] if remedy == LONG[1] else "is no number, text, time or truth value"
+            raise PipelineError(f"{path}: column '{column.name}' holds {held}, which {why}: take it out, or {remedy}")
     row = 0
     for batch in file.iter_batches(batch_size=ROWS, columns=plain if len(plain) < len(names) else None):
-        frame = pl.DataFrame(batch)
+        # By the name a.b pyarrow reads the field b of a record a, too.
+        frame = pl.DataFrame(_of_128_bits(batch.select(plain)))
         yield Chunk(frame, pl.int_range(row + 1, row + frame.height + 1, eager=True))
         row += frame.height
 
@@ -631,13 +660,25 @@ def _extension(column: Any) -> str:
     return bytes((column.metadata or {}).get(b"ARROW:extension:name", b"")).decode(errors="replace")
 
 
+def _of_128_bits(batch: Any) -> Any:
+    """The same with decimals of 256 bits in 128, in which as many digits as they have find room: Polars has no others."""
+    import pyarrow as pa
+
+    wide = [column for column in batch.schema if pa.types.is_decimal256(column.type)]
+    for column in wide:
+        place = batch.schema.get_field_index(column.name)
+        narrow = pa.decimal128(column.type.precision, column.type.scale)
+        batch = batch.set_column(place, column.name, batch.column(place).cast(narrow))
+    return batch
+
+
 def _is_plain(kind: Any) -> bool:
     """Whether a type of Arrow's is a number, text, time or truth value: what a column of a table can be here."""
     from pyarrow import types
 
     if types.is_dictionary(kind):
-        return _is_plain(kind.value_type)
-    is_number = types.is_integer(kind) or types.is_floating(kind) or (types.is_decimal(kind) and kind.bit_width <= 128)
+        return _is_plain(kind.value_type) and not types.is_decimal256(kind.value_type)
+    is_number = types.is_integer(kind) or types.is_floating(kind) or (types.is_decimal(kind) and kind.precision <= DIGITS)
     is_text = types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
     is_time = types.is_date(kind) or types.is_timestamp(kind) or types.is_time(kind) or types.is_duration(kind)
     return bool(is_number or is_text or is_time or types.is_boolean(kind) or types.is_null(kind))
