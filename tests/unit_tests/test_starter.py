@@ -134,12 +134,6 @@ def test_a_table_without_rows_is_told_in_one_line(tmp_path: Path) -> None:
     assert_one_line(caught.value, "holds no rows")
 
 
-def test_a_table_of_one_column_leaves_no_feature_and_says_so(tmp_path: Path) -> None:
-    with pytest.raises(PipelineError) as caught:
-        described(tmp_path, "verdict", TABLE.select("verdict"))
-    assert_one_line(caught.value, "no column is left as a feature")
-
-
 def test_a_column_that_asks_and_is_kept_for_want_of_another_still_asks(tmp_path: Path) -> None:
     table = pl.DataFrame({"lat": [f"48,{100 + n * 7}" for n in range(60)], "x": [str(n) for n in range(60)], "y": ["no", "yes"] * 30})
     source = tmp_path / "table.tsv"
