@@ -305,8 +305,9 @@ def _readable(path: Path) -> Iterator[sqlite3.Connection]:
 
 def _has_tables(connection: sqlite3.Connection, path: Path) -> bool:
     """Whether anything can be recorded: a server may be making the file, or have been killed while it did."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
+    # In one statement, which sees the file at one moment.
+    found = connection.execute("SELECT user_version, (SELECT count(*) FROM sqlite_schema) FROM pragma_user_version")
+    version, tables = found.fetchone()
     if version != VERSION and (version or tables):
         raise PipelineError(f"{path}: holds no records of version {VERSION} (but {version}): move the file out of the folder")
     return bool(tables)
