@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,6 +88,7 @@ def predict_file(
     written, otherwise = as_written(source, usual, way.names)
     otherwise += _thousands(source, usual, written, way.columns)
     chunks = one_ahead(read_file(source, written, CHUNK_MB, way.names, way.words_for_null))
+    prepared = one_ahead((chunk, _prepared(chunk, way, source)) for chunk in chunks)
     left_out: tuple[str, ...] | None = None
     reasons: list[str] = []
     with ExitStack() as stack:
@@ -96,11 +97,10 @@ def predict_file(
         stack.enter_context(aside)
         aside.write("row,reason,content\n")
         advance = stack.enter_context(_progress(console, count_rows(source)))
-        for chunk in chunks:
-            way.choose(chunk.frame.columns, source)
+        for chunk, ask in prepared:
             left_out = torn_notes(source, chunk.frame.columns) if left_out is None else left_out
             otherwise = tuple(dict.fromkeys((*otherwise, *left_out, *chunk.notes)))
-            scored = _scored(chunk, way, source)
+            scored = ask()
             names = notes.names_beside(chunk.frame.columns)
             notes.add(scored)
             broken = [*without_content(chunk.broken, private), *as_broken(chunk.frame, chunk.row_numbers, _reasons(scored), private)]
@@ -207,16 +207,18 @@ def _listed(names: Sequence[str]) -> str:
     return ", ".join(map(repr, names[:SHOWN_COLUMNS])) + (", …" if len(names) > SHOWN_COLUMNS else "")
 
 
-def _scored(chunk: Chunk, way: _Way, source: Path) -> Scored:
+def _prepared(chunk: Chunk, way: _Way, source: Path) -> Callable[[], Scored]:
+    """A chunk's rows as the model is given them; what is returned asks it."""
     import polars as pl
 
+    way.choose(chunk.frame.columns, source)
     table = chunk.frame.select([name for name in way.signature.names if name in chunk.frame.columns])
     if form_of(source) == "text":
         # Where no empty text stands for null, the model was trained on an empty cell as an empty text.
         texts = [name for name in table.columns if "" not in way.signature.words_for_null(name)]
         table = table.with_columns(pl.col(texts).fill_null(""))
     try:
-        return way.scorer.score(table)
+        return way.scorer.prepared(table)
     except Refused as refusal:
         raise PipelineError(f"{source}: {refusal.faults[0].detail}") from refusal
 

@@ -22,7 +22,10 @@ from mlops_pipeline.inference.session import session_of
 from mlops_pipeline.inference.texts import with_texts
 
 PART = 256
-"""Rows that one thread takes at a time."""
+"""Rows that one thread takes at a time, at least."""
+
+TURNS = 4
+"""So often each thread takes some of many rows: each time it waits for the interpreter, and by fewer one would work alone at the end."""
 
 PROBES = 32
 
@@ -109,6 +112,7 @@ class OnnxEngine:
         self._classes = has_classes
         self._outputs = [session.get_outputs()[1 if self._classes else 0].name]
         self._pool = ThreadPoolExecutor(threads, "onnx") if threads > 1 else None
+        self._turns = TURNS * threads
         self._doubled = False
         self._doubled = self._depends_on_neighbours({given.name: given.shape[1] for given in session.get_inputs()})
 
@@ -126,7 +130,7 @@ class OnnxEngine:
         elif self._pool is None:
             outputs = self._said(feeds)
         else:
-            outputs = np.concatenate(list(self._pool.map(self._said, _parts(feeds, count))))
+            outputs = np.concatenate(list(self._pool.map(self._said, _parts(feeds, count, max(PART, count // self._turns)))))
         return outputs if self._classes else outputs.reshape(-1)
 
     def _said(self, feeds: dict[str, np.ndarray]) -> np.ndarray:
@@ -152,8 +156,8 @@ def onnx_engine(folder: Path, contract: Contract, threads: int) -> Engine:
     return with_texts(graph, folder, contract, threads)
 
 
-def _parts(feeds: dict[str, Any], count: int) -> Iterator[dict[str, Any]]:
+def _parts(feeds: dict[str, Any], count: int, size: int) -> Iterator[dict[str, Any]]:
     # Two rows at least in each: a lone one may go another way.
-    starts = [*range(0, count - 1, PART), count]
+    starts = [*range(0, count - 1, size), count]
     for start, end in pairwise(starts):
         yield {name: values[start:end] for name, values in feeds.items()}

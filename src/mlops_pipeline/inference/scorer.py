@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +19,7 @@ from mlops_pipeline.files import read_json
 from mlops_pipeline.inference.engine import NotFinite, load_engine, score
 from mlops_pipeline.inference.faults import Fault, Refused
 from mlops_pipeline.inference.formats import Engine
-from mlops_pipeline.inference.frames import Unseen, judged
+from mlops_pipeline.inference.frames import TakenRows, Unseen, judged
 from mlops_pipeline.inference.proof import FILE as EXPECTED
 from mlops_pipeline.inference.proof import Expected, Unproven, prove
 from mlops_pipeline.inference.raw import RawInput
@@ -57,7 +59,13 @@ class Scorer:
         Outputs are class probabilities, float32 (rows, classes), or values, float32 (rows,). Raises :class:`Refused` if a column is
         missing; a row of which the model says no finite number is not taken, as ``output_not_finite``.
         """
-        found = judged(table, self.signature)
+        return self.prepared(table)()
+
+    def prepared(self, table: pl.DataFrame) -> Callable[[], Scored]:
+        """The same in two parts, of which the second asks the model, so that another table can be prepared meanwhile."""
+        return partial(self._said, judged(table, self.signature))
+
+    def _said(self, found: TakenRows) -> Scored:
         about = (found.unseen, found.absent, found.far)
         if not found.rows.count:
             outputs = np.zeros((0, *self.contract.kind.width(self.contract.classes)), dtype=np.float32)
@@ -114,12 +122,20 @@ class RawScorer:
 
     def score(self, table: pl.DataFrame) -> Scored:
         """As :meth:`Scorer.score`, of raw rows."""
+        return self.prepared(table)()
+
+    def prepared(self, table: pl.DataFrame) -> Callable[[], Scored]:
+        """As :meth:`Scorer.prepared`; the features are computed in the first part."""
         found = judged(table, self.taken.signature)
         features, places, faults = self._computed(self.taken.frame(found.rows), np.flatnonzero(found.taken))
-        done, taken = self.scorer.score(features), np.zeros_like(found.taken)
+        return partial(self._merged, found, places, faults, self.scorer.prepared(features))
+
+    def _merged(self, found: TakenRows, places: np.ndarray, faults: list[Fault], ask: Callable[[], Scored]) -> Scored:
+        """What the model says of those rows whose features could be computed, as of the whole table."""
+        done, taken = ask(), np.zeros_like(found.taken)
         taken[places[done.taken]] = True
-        faults += [self.taken.worded(fault)._replace(row=int(places[fault.row or 0])) for fault in done.faults]
-        merged = sorted([*found.faults, *faults], key=lambda fault: fault.row or 0)
+        refused = [self.taken.worded(fault)._replace(row=int(places[fault.row or 0])) for fault in done.faults]
+        merged = sorted([*found.faults, *faults, *refused], key=lambda fault: fault.row or 0)
         return Scored(done.outputs, taken, merged, done.unseen, found.absent, done.far, done.cut)
 
     def _computed(self, raw: pl.DataFrame, places: np.ndarray) -> tuple[pl.DataFrame, np.ndarray, list[Fault]]:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from glob import has_magic
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mlops_pipeline.config.dataset import Source
 from mlops_pipeline.contract.dialect import PLAIN, Dialect, bare_names, column_names, numbered
@@ -43,6 +43,8 @@ COMMENTED = "comment as wide as a row"
 
 RULE = "a line between the header and the rows"
 """Why a row is set aside that holds dashes alone, as SQL Server and Markdown write below a header."""
+
+One = TypeVar("One")
 
 HEADER_AGAIN = "the header again"
 """Why a row is set aside that holds the columns' names, as where several files were put together as they were."""
@@ -302,8 +304,8 @@ def _encoding_told(path: Path, encoding: str) -> str:
     return f"{path}: is not written in {encoding}{where or ': some of its bytes stand for no sign: mend them'}"
 
 
-def one_ahead(chunks: Iterator[Chunk]) -> Iterator[Chunk]:
-    """The same chunks, the next one read in the background while the caller works on this one."""
+def one_ahead(chunks: Iterator[One]) -> Iterator[One]:
+    """The same chunks, the next one made in the background while the caller works on this one."""
     with ThreadPoolExecutor(1) as reader:
         coming = reader.submit(next, chunks, None)
         while (chunk := coming.result()) is not None:
